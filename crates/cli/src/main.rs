@@ -1,0 +1,2 @@
+//! omsg: the command line of oslo-messaging.
+fn main() {}

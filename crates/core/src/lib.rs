@@ -1,0 +1,1 @@
+//! oslo.messaging without a broker: RPC client and server, dispatch, and the in-memory driver

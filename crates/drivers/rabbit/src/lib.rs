@@ -1,0 +1,1 @@
+//! The RabbitMQ driver of oslo-messaging

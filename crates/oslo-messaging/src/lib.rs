@@ -1,0 +1,1 @@
+//! RPC and notifications between OpenStack services, on the wire of oslo.messaging

@@ -1,0 +1,1 @@
+//! The wire of oslo.messaging: messages, URLs and pure state, without I/O

@@ -1,0 +1,1 @@
+//! Test helpers of oslo-messaging: vectors, real brokers, Python peers, conformance
