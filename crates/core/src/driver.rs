@@ -1,0 +1,385 @@
+//! The seam between what oslo.messaging means and what a bus can carry.
+//!
+//! A [`Driver`] moves encoded messages to named destinations and hands deliveries to an [`Inbox`].
+//! It knows nothing of calls, replies, deadlines of methods or dispatch: those live once, above it.
+//!
+//! Outgoing: an [`Outgoing`] borrows its names, owns its bytes, and is sent by [`Driver::send`], which
+//! resolves when the bus took it. Incoming: the driver's reading task calls [`Inbox::deliver`] in
+//! place; whoever holds the [`Delivery`] settles it exactly once.
+
+use std::fmt;
+use std::future::Future;
+use std::num::NonZeroU16;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+
+/// A boxed future, as the object-safe methods of the seam return it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A bus: moves bytes to named destinations.
+///
+/// Making a driver must be cheap and must not connect; connections are made by the first
+/// operation that needs one.
+pub trait Driver: Send + Sync + 'static {
+    /// What this bus can do. Asked when a client or server is built, not per message.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Sends one message; resolves when the bus took it.
+    ///
+    /// Connecting and publishing are tried as often as [`Outgoing::retry`] allows, and until
+    /// [`Outgoing::deadline`]; the same bytes are sent again after a lost connection.
+    ///
+    /// # Errors
+    /// [`Undeliverable`](crate::error::ErrorKind::Undeliverable) if the message is mandatory and nobody
+    /// would get it, [`DeliveryFailure`](crate::error::ErrorKind::DeliveryFailure) when the attempts are used up,
+    /// [`Timeout`](crate::error::ErrorKind::Timeout) at the deadline, and the faults of the broker.
+    ///
+    /// # Cancellation
+    /// Dropping the future frees its place; the message may or may not have gone out.
+    fn send<'a>(&'a self, message: Outgoing<'a>) -> BoxFuture<'a, Result<()>>;
+
+    /// Subscribes; resolves when the subscription exists on the bus, so that a message sent after
+    /// that is delivered.
+    ///
+    /// # Errors
+    /// The faults of the broker; [`Unsupported`](crate::error::ErrorKind::Unsupported) for a subscription that
+    /// [`Driver::capabilities`] rules out.
+    ///
+    /// # Cancellation
+    /// Dropping the future ends the subscription.
+    fn listen(&self, what: Subscription, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Box<dyn Listener>>>;
+
+    /// How the driver is doing, without waiting for anything.
+    fn health(&self) -> Health;
+
+    /// Ends all subscriptions and connections and joins the driver's tasks. Later operations fail
+    /// with [`Closed`](crate::error::ErrorKind::Closed). Bounded in time by the driver itself.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What a bus can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Calls and casts.
+    pub rpc: bool,
+    /// Notifications.
+    pub notifications: bool,
+    /// A delivery can be given back for another try.
+    pub requeue: bool,
+    /// The sender can learn that nobody would get a message.
+    pub mandatory: bool,
+    /// How long a server goes on offering a reply to a reply queue that is missing; zero for a bus
+    /// where a missing reply queue cannot come back (option `kombu_missing_consumer_retry_timeout`).
+    pub reply_retry: Duration,
+}
+
+impl Capabilities {
+    /// A bus that can do nothing yet; fields are set one by one.
+    pub const NONE: Self =
+        Self { rpc: false, notifications: false, requeue: false, mandatory: false, reply_retry: Duration::ZERO };
+
+    /// A bus for RPC and nothing else.
+    pub const fn rpc() -> Self {
+        let mut this = Self::NONE;
+        this.rpc = true;
+        this
+    }
+}
+
+/// A message on its way out.
+#[derive(Clone)]
+pub struct Outgoing<'a> {
+    /// Where it goes.
+    pub destination: Destination<'a>,
+    /// The encoded message. Sent again unchanged after a lost connection.
+    pub body: Bytes,
+    /// When the sender stops waiting; `None` waits as long as [`Outgoing::retry`] allows.
+    pub deadline: Option<Instant>,
+    /// How long the bus keeps the message if nobody takes it (the AMQP `expiration` of a call).
+    pub expires: Option<Duration>,
+    /// Fail with `Undeliverable` if nobody would get it.
+    pub mandatory: bool,
+    /// How often connecting and publishing are tried.
+    pub retry: Retry,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A message without deadline and expiry, not mandatory, retried for ever.
+    pub fn new(destination: Destination<'a>, body: Bytes) -> Self {
+        Self { destination, body, deadline: None, expires: None, mandatory: false, retry: Retry::Forever }
+    }
+}
+
+impl fmt::Debug for Outgoing<'_> {
+    // The payload stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("destination", &self.destination)
+            .field("bytes", &self.body.len())
+            .field("deadline", &self.deadline)
+            .field("expires", &self.expires)
+            .field("mandatory", &self.mandatory)
+            .field("retry", &self.retry)
+            .finish()
+    }
+}
+
+/// Where a message goes. Names are used as they are, unescaped (spec section 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Destination<'a> {
+    /// One of the servers of a topic.
+    Topic {
+        /// Exchange; the driver's control exchange if absent.
+        exchange: Option<&'a str>,
+        /// Topic.
+        topic: &'a str,
+    },
+    /// One server of a topic.
+    Server {
+        /// Exchange; the driver's control exchange if absent.
+        exchange: Option<&'a str>,
+        /// Topic.
+        topic: &'a str,
+        /// The server's name.
+        server: &'a str,
+    },
+    /// All servers of a topic; not scoped by an exchange (parity 2.1).
+    Fanout {
+        /// Topic.
+        topic: &'a str,
+    },
+    /// The queue a caller waits at.
+    Reply {
+        /// Its name, as the request gave it.
+        queue: &'a str,
+    },
+}
+
+impl fmt::Display for Destination<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic { topic, .. } => write!(f, "topic {topic}"),
+            Self::Server { topic, server, .. } => write!(f, "topic {topic} server {server}"),
+            Self::Fanout { topic } => write!(f, "fanout {topic}"),
+            Self::Reply { queue } => write!(f, "reply queue {queue}"),
+        }
+    }
+}
+
+/// How often connecting and publishing are tried (parity RC13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retry {
+    /// Until the deadline, if there is one (`None` and −1 of the reference).
+    #[default]
+    Forever,
+    /// One attempt (0).
+    Never,
+    /// This many attempts after the first.
+    Times(u32),
+}
+
+impl Retry {
+    /// Whether another attempt is allowed after `failed` failed ones.
+    pub fn allows(self, failed: u32) -> bool {
+        match self {
+            Self::Forever => true,
+            Self::Never => false,
+            Self::Times(n) => failed <= n,
+        }
+    }
+}
+
+/// What a subscription is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Subscription {
+    /// What an RPC server takes: its topic, itself by name, and the topic's fanouts.
+    Rpc {
+        /// Exchange; the driver's control exchange if absent.
+        exchange: Option<String>,
+        /// Topic.
+        topic: String,
+        /// The server's name.
+        server: String,
+        /// How many unsettled deliveries the bus may hand out.
+        prefetch: Prefetch,
+    },
+    /// A reply queue of one's own; [`Listener::address`] tells its name.
+    Replies,
+}
+
+/// How many unsettled deliveries the bus hands out on each queue of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Prefetch {
+    /// The driver's own option decides, else no limit.
+    #[default]
+    Unlimited,
+    /// This many, unless the driver's own option asks for another number.
+    Limited(NonZeroU16),
+}
+
+/// Where the driver puts what arrives.
+///
+/// Both methods are called from the driver's reading task, in place: they must not block. They may
+/// settle deliveries and start sends.
+pub trait Inbox: Send + Sync + 'static {
+    /// Takes one delivery.
+    fn deliver(&self, delivery: Delivery);
+
+    /// Takes news of the subscription.
+    fn handle_event(&self, event: ListenerEvent);
+}
+
+/// News of a subscription.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ListenerEvent {
+    /// Deliveries have stopped: the connection or the consumer was lost. The driver is repairing it.
+    Interrupted,
+    /// Deliveries flow again.
+    Restored {
+        /// The queue had vanished and was made anew: what was in it is lost.
+        recreated: bool,
+    },
+    /// The driver gave up; there will be no more deliveries.
+    Failed(Error),
+}
+
+/// A message that arrived, to be settled exactly once.
+///
+/// Dropped without a word, it goes back to the bus for another consumer.
+pub struct Delivery {
+    body: Bytes,
+    redelivered: bool,
+    expires: Option<Duration>,
+    tag: u64,
+    settler: Option<Arc<dyn Settler>>,
+}
+
+impl Delivery {
+    /// A delivery with this body, settled through `settler` under `tag`.
+    pub fn new(body: Bytes, tag: u64, settler: Arc<dyn Settler>) -> Self {
+        Self { body, redelivered: false, expires: None, tag, settler: Some(settler) }
+    }
+
+    /// Marks it as delivered before.
+    #[must_use]
+    pub fn redelivered(mut self, redelivered: bool) -> Self {
+        self.redelivered = redelivered;
+        self
+    }
+
+    /// Notes the expiry the sender gave it.
+    #[must_use]
+    pub fn expires(mut self, expires: Option<Duration>) -> Self {
+        self.expires = expires;
+        self
+    }
+
+    /// The encoded message.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Whether the bus says that it handed it out before.
+    pub fn is_redelivered(&self) -> bool {
+        self.redelivered
+    }
+
+    /// How long after its sending nobody waits for it any more, if the sender said so.
+    pub fn expiry(&self) -> Option<Duration> {
+        self.expires
+    }
+
+    /// Done with: the bus forgets it.
+    pub fn ack(mut self) {
+        self.settle(Settlement::Ack);
+    }
+
+    /// Cannot be read: the bus drops it.
+    pub fn reject(mut self) {
+        self.settle(Settlement::Reject);
+    }
+
+    /// Not now, or not here: the bus hands it out again.
+    pub fn requeue(mut self) {
+        self.settle(Settlement::Requeue);
+    }
+
+    fn settle(&mut self, how: Settlement) {
+        if let Some(settler) = self.settler.take() {
+            settler.settle(self.tag, how);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.settle(Settlement::Requeue);
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("tag", &self.tag)
+            .field("bytes", &self.body.len())
+            .field("redelivered", &self.redelivered)
+            .field("expires", &self.expires)
+            .finish()
+    }
+}
+
+/// What becomes of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// The bus forgets it.
+    Ack,
+    /// The bus drops it (or dead-letters it, if a policy says so).
+    Reject,
+    /// The bus hands it out again.
+    Requeue,
+}
+
+/// The driver's side of a [`Delivery`].
+pub trait Settler: Send + Sync + 'static {
+    /// Settles the delivery of this tag. Cheap, never blocks; the driver may gather settlements into
+    /// one write. A tag of a connection that is gone is ignored: the bus has taken it back already.
+    fn settle(&self, tag: u64, how: Settlement);
+}
+
+/// A subscription in force.
+pub trait Listener: Send + Sync + 'static {
+    /// The name others reach it by, for [`Subscription::Replies`].
+    fn address(&self) -> Option<&str>;
+
+    /// Stops new deliveries; those handed out can still be settled. Resolves when none will come.
+    fn pause(&self) -> BoxFuture<'_, ()>;
+
+    /// Ends the subscription; unsettled deliveries go back to the bus.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// How a driver is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Health {
+    /// All connections that are wanted are up (a bus without connections: always).
+    pub connected: bool,
+    /// The broker in use, as `host:port`.
+    pub host: Option<String>,
+    /// The broker asks publishers to wait (`connection.blocked`).
+    pub blocked: bool,
+    /// The last fault, in words without secrets.
+    pub last_error: Option<String>,
+    /// Consumers in force.
+    pub consumers: usize,
+}
