@@ -1,0 +1,507 @@
+//! The options of the group `oslo_messaging_rabbit`: names, types, defaults, ranges, and which of
+//! them cannot go together.
+//!
+//! Refuses to connect or to know topology. Values come from code or a file (serde), then from the
+//! query of the transport URL ([`RabbitConfig::apply_query`]); [`RabbitConfig::validate`] is asked
+//! once, when the driver is made.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use oslo_messaging_core::error::{Error, ErrorKind, Result};
+
+use crate::compress::Compression;
+
+/// One option, for printing a reference of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OptionInfo {
+    /// Name, the reference's.
+    pub name: &'static str,
+    /// What may be written for it.
+    pub allowed: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+macro_rules! options {
+    ($( $(#[doc = $doc:literal])+ $name:ident : $type:ty = $default:expr ; )+) => {
+        /// Options of the RabbitMQ driver, under the names the reference gives them (parity 1.15).
+        ///
+        /// ```
+        /// use oslo_messaging_rabbit::config::RabbitConfig;
+        ///
+        /// let mut config = RabbitConfig::default();
+        /// config.rabbit_qos_prefetch_count = 64;
+        /// config.apply_query(&[("amqp_durable_queues".into(), "true".into())]).unwrap();
+        /// assert!(config.amqp_durable_queues);
+        /// assert!(config.apply_query(&[("amqp_durable_queue".into(), "true".into())]).is_err());
+        /// ```
+        #[derive(Debug, Clone, PartialEq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        #[non_exhaustive]
+        pub struct RabbitConfig {
+            $( $(#[doc = $doc])+ pub $name: $type, )+
+        }
+
+        impl Default for RabbitConfig {
+            fn default() -> Self {
+                Self { $( $name: $default, )+ }
+            }
+        }
+
+        impl RabbitConfig {
+            /// All options, in the order of the struct.
+            pub const OPTIONS: &'static [OptionInfo] = &[
+                $( OptionInfo {
+                    name: stringify!($name),
+                    allowed: <$type as OptionValue>::ALLOWED,
+                    about: concat!($($doc, "\n"),+),
+                }, )+
+            ];
+
+            fn set(&mut self, name: &str, text: &str) -> Result<()> {
+                match name {
+                    $( stringify!($name) => {
+                        self.$name = <$type as OptionValue>::read(text)
+                            .ok_or_else(|| bad_value(stringify!($name), text, <$type as OptionValue>::ALLOWED))?;
+                    } )+
+                    _ => return Err(unknown(name)),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+options! {
+    /// Durable topic queues and exchanges (default false); `rabbit_quorum_queue` implies it.
+    amqp_durable_queues: bool = false;
+    /// Topic queues and exchanges vanish with their last user (default false).
+    amqp_auto_delete: bool = false;
+    /// Read, without effect: one connection carries all publishing (default 30, at least 1).
+    rpc_conn_pool_size: u32 = 30;
+    /// Read, without effect, see `rpc_conn_pool_size` (default 2).
+    conn_pool_min_size: u32 = 2;
+    /// Read, without effect, see `rpc_conn_pool_size` (default 1200 s).
+    conn_pool_ttl: u32 = 1200;
+    /// TLS (default false). Not in this build yet: true is refused when the driver is made.
+    ssl: bool = false;
+    /// TLS version asked for (default empty: the best both sides know).
+    ssl_version: String = String::new();
+    /// File of the client's TLS key (default empty: none).
+    ssl_key_file: String = String::new();
+    /// File of the client's TLS certificate (default empty: none).
+    ssl_cert_file: String = String::new();
+    /// File of the certificates that sign the broker's (default empty: the system's).
+    ssl_ca_file: String = String::new();
+    /// Read, without effect, as in the reference (default true).
+    ssl_enforce_hostname_verification: bool = true;
+    /// Read, without effect, as in the reference (default false).
+    ssl_enforce_fips_mode: bool = false;
+    /// Seconds before the first attempt to connect again after an established connection was lost
+    /// (default 1.0, 0 to 4.5). At most a quarter of a second of it is used, jittered, so that work
+    /// flows again at once when the broker is still there.
+    kombu_reconnect_delay: f64 = 1.0;
+    /// Random seconds added to the wait before each attempt to connect (default 0.0).
+    kombu_reconnect_splay: f64 = 0.0;
+    /// Compression of what is sent (default none). What arrives is expanded whatever this says.
+    kombu_compression: Option<Compression> = None;
+    /// Seconds a server goes on offering a reply to a reply queue that is missing (default 60).
+    kombu_missing_consumer_retry_timeout: u32 = 60;
+    /// Which broker of several comes next (default round-robin).
+    kombu_failover_strategy: FailoverStrategy = FailoverStrategy::RoundRobin;
+    /// SASL mechanism (default AMQPLAIN).
+    rabbit_login_method: LoginMethod = LoginMethod::Amqplain;
+    /// Seconds to wait after the first failed round over all brokers (default 1, at least 1).
+    rabbit_retry_interval: u32 = 1;
+    /// Seconds added to the wait with each further round (default 2).
+    rabbit_retry_backoff: u32 = 2;
+    /// Longest wait between rounds in seconds (default 30, at least 1).
+    rabbit_interval_max: u32 = 30;
+    /// `x-ha-policy` on all queues (default false); only brokers before 3.0 heed it.
+    rabbit_ha_queues: bool = false;
+    /// Quorum queues for topics, servers and notifications (default false).
+    rabbit_quorum_queue: bool = false;
+    /// Quorum queues for replies and fanouts (default false).
+    rabbit_transient_quorum_queue: bool = false;
+    /// `x-delivery-limit` of quorum queues (default 0: none).
+    rabbit_quorum_delivery_limit: i64 = 0;
+    /// `x-max-in-memory-length` of quorum queues (default 0: none).
+    rabbit_quorum_max_memory_length: i64 = 0;
+    /// `x-max-in-memory-bytes` of quorum queues (default 0: none).
+    rabbit_quorum_max_memory_bytes: i64 = 0;
+    /// Seconds an unused reply or fanout queue lives, and the age of a stream (default 1800; 0 for
+    /// ever; at most 4294967, beyond which the broker refuses).
+    rabbit_transient_queues_ttl: u32 = 1800;
+    /// Unsettled deliveries the broker hands out per consumer (default 0: what the server asks for,
+    /// else no limit).
+    rabbit_qos_prefetch_count: u16 = 0;
+    /// AMQP heartbeat in seconds (default 60; 0 switches it off).
+    heartbeat_timeout_threshold: u16 = 60;
+    /// Checks per heartbeat interval (default 3). Read; frames go out every half interval at the latest.
+    heartbeat_rate: u32 = 3;
+    /// The sender of a reply is told when its queue is missing (default true).
+    direct_mandatory_flag: bool = true;
+    /// `x-cancel-on-ha-failover` on consumers (default false); brokers refuse it for quorum queues.
+    enable_cancel_on_failover: bool = false;
+    /// Counted names for reply and fanout queues (default false). Not in this build yet: true is
+    /// refused when the driver is made.
+    use_queue_manager: bool = false;
+    /// Host name for counted names (default: the machine's).
+    hostname: Option<String> = None;
+    /// Process name for counted names (default: the program's file name).
+    processname: Option<String> = None;
+    /// One stream per topic instead of fanout queues (default false); needs a prefetch above 0 and
+    /// `rabbit_transient_quorum_queue`. Consuming one is not in this build yet.
+    rabbit_stream_fanout: bool = false;
+    /// Ours: seconds one attempt to connect to one broker may take, login included (default 5).
+    connect_timeout: f64 = 5.0;
+    /// Ours: seconds a server or the first call waits for its queues to be declared before it
+    /// reports the last fault (default 30).
+    listen_timeout: f64 = 30.0;
+}
+
+/// SASL mechanism of option `rabbit_login_method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[non_exhaustive]
+pub enum LoginMethod {
+    /// User and password in an AMQP table, the reference's default.
+    #[default]
+    #[serde(rename = "AMQPLAIN")]
+    Amqplain,
+    /// User and password between NULs.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// By the certificate of the TLS connection.
+    #[serde(rename = "EXTERNAL")]
+    External,
+    /// Known to the reference's option, refused by it and by us when the driver is made.
+    #[serde(rename = "RABBIT-CR-DEMO")]
+    CrDemo,
+}
+
+/// Choice of the next broker, option `kombu_failover_strategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[non_exhaustive]
+pub enum FailoverStrategy {
+    /// The next in the list, which was shuffled once at the start.
+    #[default]
+    #[serde(rename = "round-robin")]
+    RoundRobin,
+    /// Any.
+    #[serde(rename = "shuffle")]
+    Shuffle,
+}
+
+/// How a value is read from text, as the query of a URL gives it.
+trait OptionValue: Sized {
+    const ALLOWED: &'static str;
+    fn read(text: &str) -> Option<Self>;
+}
+
+impl OptionValue for bool {
+    const ALLOWED: &'static str = "true, 1, on, yes, false, 0, off or no";
+    fn read(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "on" | "yes" => Some(true),
+            "false" | "0" | "off" | "no" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! numbers {
+    ($($type:ty => $allowed:literal),+) => {
+        $( impl OptionValue for $type {
+            const ALLOWED: &'static str = $allowed;
+            fn read(text: &str) -> Option<Self> {
+                text.trim().parse().ok()
+            }
+        } )+
+    };
+}
+
+numbers!(
+    u16 => "a whole number from 0 to 65535",
+    u32 => "a whole number from 0 to 4294967295",
+    i64 => "a whole number"
+);
+
+impl OptionValue for f64 {
+    const ALLOWED: &'static str = "a number from 0";
+    fn read(text: &str) -> Option<Self> {
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|number: &f64| number.is_finite() && *number >= 0.0)
+    }
+}
+
+impl OptionValue for String {
+    const ALLOWED: &'static str = "text";
+    fn read(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl OptionValue for Option<String> {
+    const ALLOWED: &'static str = "text";
+    fn read(text: &str) -> Option<Self> {
+        Some(Some(text.to_owned()))
+    }
+}
+
+impl OptionValue for Option<Compression> {
+    const ALLOWED: &'static str = "gzip, zlib, bzip2, bzip or bz2";
+    fn read(text: &str) -> Option<Self> {
+        Compression::from_name(text.trim()).map(Some)
+    }
+}
+
+impl OptionValue for LoginMethod {
+    const ALLOWED: &'static str = "AMQPLAIN, PLAIN or EXTERNAL";
+    fn read(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_uppercase().as_str() {
+            "AMQPLAIN" => Some(Self::Amqplain),
+            "PLAIN" => Some(Self::Plain),
+            "EXTERNAL" => Some(Self::External),
+            "RABBIT-CR-DEMO" => Some(Self::CrDemo),
+            _ => None,
+        }
+    }
+}
+
+impl OptionValue for FailoverStrategy {
+    const ALLOWED: &'static str = "round-robin or shuffle";
+    fn read(text: &str) -> Option<Self> {
+        match text.trim() {
+            "round-robin" => Some(Self::RoundRobin),
+            "shuffle" => Some(Self::Shuffle),
+            _ => None,
+        }
+    }
+}
+
+impl RabbitConfig {
+    /// The defaults, changed by the pairs of a URL's query.
+    ///
+    /// # Errors
+    /// As [`RabbitConfig::apply_query`].
+    pub fn from_query(query: &[(String, String)]) -> Result<Self> {
+        let mut config = Self::default();
+        config.apply_query(query)?;
+        Ok(config)
+    }
+
+    /// Lets the pairs of a URL's query win over what is set (parity U15).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] naming the key, and what is allowed, for a key that is no option and for
+    /// a value its type does not take.
+    pub fn apply_query(&mut self, query: &[(String, String)]) -> Result<()> {
+        for (name, value) in query {
+            let name = match name.as_str() {
+                // The option's former name, which deployments still write.
+                "kombu_reconnect_timeout" => "kombu_missing_consumer_retry_timeout",
+                name => name,
+            };
+            self.set(name, value)?;
+        }
+        Ok(())
+    }
+
+    /// Checks ranges, and that no two options contradict each other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for values and combinations that cannot work, [`ErrorKind::Unsupported`]
+    /// for those this build does not do; both name the options and the way out.
+    pub fn validate(&self) -> Result<()> {
+        self.validate_ranges()?;
+        self.validate_combinations()?;
+        self.validate_supported()
+    }
+
+    fn validate_ranges(&self) -> Result<()> {
+        let at_least_one = [
+            ("rpc_conn_pool_size", self.rpc_conn_pool_size),
+            ("rabbit_retry_interval", self.rabbit_retry_interval),
+            ("rabbit_interval_max", self.rabbit_interval_max),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(bad_value(name, "0", "a whole number from 1"));
+            }
+        }
+        let seconds = [
+            (
+                "kombu_reconnect_delay",
+                self.kombu_reconnect_delay,
+                0.0,
+                4.5,
+                "a number from 0 to 4.5",
+            ),
+            (
+                "kombu_reconnect_splay",
+                self.kombu_reconnect_splay,
+                0.0,
+                3600.0,
+                "a number from 0 to 3600",
+            ),
+            (
+                "connect_timeout",
+                self.connect_timeout,
+                0.01,
+                3600.0,
+                "a number from 0.01 to 3600",
+            ),
+            (
+                "listen_timeout",
+                self.listen_timeout,
+                0.01,
+                86_400.0,
+                "a number from 0.01 to 86400",
+            ),
+        ];
+        for (name, value, low, high, allowed) in seconds {
+            if !(low..=high).contains(&value) {
+                return Err(bad_value(name, &value.to_string(), allowed));
+            }
+        }
+        if u64::from(self.rabbit_transient_queues_ttl) * 1000 > u64::from(u32::MAX) {
+            let value = self.rabbit_transient_queues_ttl.to_string();
+            return Err(bad_value(
+                "rabbit_transient_queues_ttl",
+                &value,
+                "a whole number from 0 to 4294967",
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_combinations(&self) -> Result<()> {
+        let refuse =
+            |names: &str, why: &str| Err(Error::new(ErrorKind::Config, why).with("options", names));
+        if self.conn_pool_min_size > self.rpc_conn_pool_size {
+            return refuse(
+                "conn_pool_min_size, rpc_conn_pool_size",
+                "the least number of connections is above the most",
+            );
+        }
+        if self.rabbit_ha_queues && (self.rabbit_quorum_queue || self.rabbit_transient_quorum_queue)
+        {
+            return refuse(
+                "rabbit_ha_queues, rabbit_quorum_queue, rabbit_transient_quorum_queue",
+                "a queue is quorum or mirrored, not both; switch rabbit_ha_queues off",
+            );
+        }
+        if self.rabbit_stream_fanout && self.rabbit_qos_prefetch_count == 0 {
+            return refuse(
+                "rabbit_stream_fanout, rabbit_qos_prefetch_count",
+                "a stream is consumed with a prefetch only; set rabbit_qos_prefetch_count above 0",
+            );
+        }
+        if self.rabbit_stream_fanout && !self.rabbit_transient_quorum_queue {
+            return refuse(
+                "rabbit_stream_fanout, rabbit_transient_quorum_queue",
+                "stream fanouts need durable fanout exchanges; set rabbit_transient_quorum_queue",
+            );
+        }
+        if self.enable_cancel_on_failover
+            && (self.rabbit_quorum_queue || self.rabbit_transient_quorum_queue)
+        {
+            return refuse(
+                "enable_cancel_on_failover, rabbit_quorum_queue, rabbit_transient_quorum_queue",
+                "brokers refuse x-cancel-on-ha-failover for quorum queues; switch enable_cancel_on_failover off",
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_supported(&self) -> Result<()> {
+        let refuse = |name: &str, why: &str| {
+            Err(Error::new(ErrorKind::Unsupported, why).with("option", name))
+        };
+        if self.ssl {
+            return refuse(
+                "ssl",
+                "this build has no TLS; unset it, or terminate TLS beside the service",
+            );
+        }
+        if self.rabbit_login_method == LoginMethod::CrDemo {
+            return refuse(
+                "rabbit_login_method",
+                "RABBIT-CR-DEMO is no login method in use; take AMQPLAIN or PLAIN",
+            );
+        }
+        if self.use_queue_manager {
+            return refuse(
+                "use_queue_manager",
+                "this build does not count queue names; unset it",
+            );
+        }
+        if self.rabbit_stream_fanout {
+            return refuse(
+                "rabbit_stream_fanout",
+                "this build does not consume streams; unset it",
+            );
+        }
+        Ok(())
+    }
+
+    /// How long one attempt to connect to one broker may take.
+    pub fn connect_deadline(&self) -> Duration {
+        Duration::from_secs_f64(self.connect_timeout)
+    }
+
+    /// How long a new subscription waits for its queues.
+    pub fn listen_deadline(&self) -> Duration {
+        Duration::from_secs_f64(self.listen_timeout)
+    }
+}
+
+fn bad_value(name: &'static str, value: &str, allowed: &str) -> Error {
+    Error::new(
+        ErrorKind::Config,
+        format!("option {name} cannot be {value:?}; allowed: {allowed}"),
+    )
+    .with("option", name)
+}
+
+fn unknown(name: &str) -> Error {
+    let near = RabbitConfig::OPTIONS
+        .iter()
+        .map(|option| option.name)
+        .filter(|known| resembles(known, name));
+    let near: Vec<&str> = near.collect();
+    let hint = if near.is_empty() {
+        "see the options of oslo_messaging_rabbit".to_owned()
+    } else {
+        format!("did you mean {}?", near.join(" or "))
+    };
+    Error::new(
+        ErrorKind::Config,
+        format!("there is no option {name:?}; {hint}"),
+    )
+    .with("option", name)
+}
+
+/// Whether the names differ by a short head or tail, as most slips of the pen do.
+fn resembles(known: &str, name: &str) -> bool {
+    let same_head = known
+        .bytes()
+        .zip(name.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let same_tail = known
+        .bytes()
+        .rev()
+        .zip(name.bytes().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
+    (same_head + same_tail) * 4 >= known.len() * 3 && name.len() < known.len() + 4
+}
+
+#[cfg(test)]
+mod tests;

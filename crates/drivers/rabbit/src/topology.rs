@@ -1,0 +1,349 @@
+//! What is declared on the broker, and how: a pure function from options and subscription to
+//! exchanges, queues, bindings and consumers, in the order they are written (spec section 4).
+//!
+//! Refuses to know the broker, the connection, or where the random part of a name comes from. All
+//! modes are here, those of which the driver does not make use yet among them.
+
+use oslo_messaging_core::driver::{Prefetch, Subscription};
+use oslo_messaging_core::error::{Error, ErrorKind, Result};
+
+use crate::address::{Exchange, check_name, fanout_exchange, server_queue};
+use crate::config::RabbitConfig;
+
+/// A value in an arguments table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Argument {
+    /// A whole number.
+    Number(i64),
+    /// Text.
+    Text(String),
+    /// A truth.
+    Flag(bool),
+}
+
+/// An arguments table, in the order it is written.
+pub(crate) type Arguments = Vec<(&'static str, Argument)>;
+
+/// Type of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExchangeType {
+    /// Routes by key.
+    Topic,
+    /// Copies to all.
+    Fanout,
+}
+
+impl ExchangeType {
+    /// As `exchange.declare` writes it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Fanout => "fanout",
+        }
+    }
+}
+
+/// An exchange to declare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExchangeSpec {
+    /// Name.
+    pub(crate) name: String,
+    /// Type.
+    pub(crate) kind: ExchangeType,
+    /// Survives a restart of the broker.
+    pub(crate) durable: bool,
+    /// Goes with its last queue.
+    pub(crate) auto_delete: bool,
+}
+
+/// A queue to declare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueueSpec {
+    /// Name.
+    pub(crate) name: String,
+    /// Survives a restart of the broker.
+    pub(crate) durable: bool,
+    /// Goes with its last consumer.
+    pub(crate) auto_delete: bool,
+    /// Arguments.
+    pub(crate) arguments: Arguments,
+}
+
+/// A queue with all that is needed to consume it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConsumerSpec {
+    /// Exchange to declare and bind to with the key; none for the default exchange.
+    pub(crate) binding: Option<(ExchangeSpec, String)>,
+    /// The queue.
+    pub(crate) queue: QueueSpec,
+    /// Consumer tag.
+    pub(crate) tag: &'static str,
+    /// Arguments of `basic.consume`.
+    pub(crate) arguments: Arguments,
+    /// Deleted by its owner on an orderly close (spec 4.7).
+    pub(crate) delete_on_close: bool,
+}
+
+/// A subscription as the broker sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SubscriptionSpec {
+    /// `basic.qos` to send first.
+    pub(crate) prefetch: Option<u16>,
+    /// Queues, in the order they are declared, and consumed after all are declared.
+    pub(crate) consumers: Vec<ConsumerSpec>,
+    /// The name others reach the subscription by.
+    pub(crate) address: Option<String>,
+}
+
+/// The random or counted part of the names of one subscription, `<32 hex>` or `<host>:<process>:<n>`.
+pub(crate) type Suffix<'a> = &'a str;
+
+/// What a subscription declares and consumes.
+///
+/// # Errors
+/// [`ErrorKind::InvalidTarget`] for names the bus cannot carry, [`ErrorKind::Unsupported`] for a
+/// subscription this driver does not know.
+pub(crate) fn subscription(
+    config: &RabbitConfig,
+    control_exchange: &str,
+    what: &Subscription,
+    suffix: Suffix<'_>,
+) -> Result<SubscriptionSpec> {
+    let spec = match what {
+        Subscription::Rpc {
+            exchange,
+            topic,
+            server,
+            prefetch,
+        } => {
+            let exchange = exchange.as_deref().unwrap_or(control_exchange);
+            rpc_server(config, exchange, topic, server, *prefetch, suffix)
+        }
+        Subscription::Replies => replies(config, suffix),
+        other => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("the RabbitMQ driver cannot subscribe to {other:?}"),
+            ));
+        }
+    };
+    for consumer in &spec.consumers {
+        check_name(&consumer.queue.name)?;
+        if let Some((exchange, key)) = &consumer.binding {
+            check_name(&exchange.name)?;
+            check_name(key)?;
+        }
+    }
+    Ok(spec)
+}
+
+fn rpc_server(
+    config: &RabbitConfig,
+    exchange: &str,
+    topic: &str,
+    server: &str,
+    prefetch: Prefetch,
+    suffix: Suffix<'_>,
+) -> SubscriptionSpec {
+    let prefetch = match (config.rabbit_qos_prefetch_count, prefetch) {
+        (0, Prefetch::Unlimited) => None,
+        (0, Prefetch::Limited(count)) => Some(count.get()),
+        (count, _) => Some(count),
+    };
+    SubscriptionSpec {
+        prefetch,
+        consumers: vec![
+            topic_consumer(config, exchange, topic, topic, "1"),
+            topic_consumer(
+                config,
+                exchange,
+                &server_queue(topic, server),
+                &server_queue(topic, server),
+                "2",
+            ),
+            fanout_consumer(config, topic, suffix),
+        ],
+        address: None,
+    }
+}
+
+fn replies(config: &RabbitConfig, suffix: Suffix<'_>) -> SubscriptionSpec {
+    let name = format!("reply_{suffix}");
+    let consumer = ConsumerSpec {
+        binding: None,
+        queue: QueueSpec {
+            name: name.clone(),
+            durable: config.rabbit_transient_quorum_queue,
+            auto_delete: false,
+            arguments: transient_arguments(config),
+        },
+        tag: "1",
+        arguments: consumer_arguments(config),
+        delete_on_close: false,
+    };
+    let prefetch = Some(config.rabbit_qos_prefetch_count).filter(|count| *count > 0);
+    SubscriptionSpec {
+        prefetch,
+        consumers: vec![consumer],
+        address: Some(name),
+    }
+}
+
+/// A queue of a topic exchange: topic, server, notification or pool.
+pub(crate) fn topic_consumer(
+    config: &RabbitConfig,
+    exchange: &str,
+    queue: &str,
+    key: &str,
+    tag: &'static str,
+) -> ConsumerSpec {
+    ConsumerSpec {
+        binding: Some((topic_exchange(config, exchange), key.to_owned())),
+        queue: QueueSpec {
+            name: queue.to_owned(),
+            durable: topics_durable(config),
+            auto_delete: config.amqp_auto_delete,
+            arguments: topic_arguments(config),
+        },
+        tag,
+        arguments: consumer_arguments(config),
+        delete_on_close: false,
+    }
+}
+
+fn fanout_consumer(config: &RabbitConfig, topic: &str, suffix: Suffix<'_>) -> ConsumerSpec {
+    let exchange = fanout_exchange(topic);
+    let stream = config.rabbit_stream_fanout;
+    let queue = QueueSpec {
+        name: if stream {
+            exchange.clone()
+        } else {
+            format!("{exchange}_{suffix}")
+        },
+        durable: config.rabbit_transient_quorum_queue || stream,
+        auto_delete: false,
+        arguments: if stream {
+            stream_arguments(config)
+        } else {
+            transient_arguments(config)
+        },
+    };
+    let arguments = if stream {
+        vec![("x-stream-offset", Argument::Text("last".to_owned()))]
+    } else {
+        consumer_arguments(config)
+    };
+    ConsumerSpec {
+        binding: Some((fanout_exchange_spec(config, exchange), topic.to_owned())),
+        queue,
+        tag: "3",
+        arguments,
+        delete_on_close: !stream && !config.use_queue_manager,
+    }
+}
+
+/// The exchange a publisher declares before its first publish to it; none for the default exchange.
+pub(crate) fn published_exchange(
+    config: &RabbitConfig,
+    exchange: &Exchange<'_>,
+) -> Option<ExchangeSpec> {
+    match exchange {
+        Exchange::Default => None,
+        Exchange::Topic(name) => Some(topic_exchange(config, name)),
+        Exchange::Fanout(name) => Some(fanout_exchange_spec(config, name.clone().into_owned())),
+    }
+}
+
+fn topic_exchange(config: &RabbitConfig, name: &str) -> ExchangeSpec {
+    ExchangeSpec {
+        name: name.to_owned(),
+        kind: ExchangeType::Topic,
+        durable: topics_durable(config),
+        auto_delete: config.amqp_auto_delete,
+    }
+}
+
+fn fanout_exchange_spec(config: &RabbitConfig, name: String) -> ExchangeSpec {
+    let durable = config.rabbit_transient_quorum_queue || config.rabbit_stream_fanout;
+    ExchangeSpec {
+        name,
+        kind: ExchangeType::Fanout,
+        durable,
+        auto_delete: true,
+    }
+}
+
+fn topics_durable(config: &RabbitConfig) -> bool {
+    config.amqp_durable_queues || config.rabbit_quorum_queue
+}
+
+fn topic_arguments(config: &RabbitConfig) -> Arguments {
+    let mut arguments = ha_arguments(config);
+    if config.rabbit_quorum_queue {
+        push_quorum(config, &mut arguments);
+    }
+    arguments
+}
+
+fn transient_arguments(config: &RabbitConfig) -> Arguments {
+    let mut arguments = ha_arguments(config);
+    if config.rabbit_transient_quorum_queue {
+        push_quorum(config, &mut arguments);
+    }
+    if config.rabbit_transient_queues_ttl > 0 {
+        let milliseconds = i64::from(config.rabbit_transient_queues_ttl) * 1000;
+        arguments.push(("x-expires", Argument::Number(milliseconds)));
+    }
+    arguments
+}
+
+fn stream_arguments(config: &RabbitConfig) -> Arguments {
+    let mut arguments = vec![("x-queue-type", Argument::Text("stream".to_owned()))];
+    if config.rabbit_transient_queues_ttl > 0 {
+        arguments.push((
+            "x-max-age",
+            Argument::Text(format!("{}s", config.rabbit_transient_queues_ttl)),
+        ));
+    }
+    arguments
+}
+
+fn ha_arguments(config: &RabbitConfig) -> Arguments {
+    if config.rabbit_ha_queues {
+        vec![("x-ha-policy", Argument::Text("all".to_owned()))]
+    } else {
+        Vec::new()
+    }
+}
+
+fn push_quorum(config: &RabbitConfig, arguments: &mut Arguments) {
+    arguments.push(("x-queue-type", Argument::Text("quorum".to_owned())));
+    let limits = [
+        ("x-delivery-limit", config.rabbit_quorum_delivery_limit),
+        (
+            "x-max-in-memory-length",
+            config.rabbit_quorum_max_memory_length,
+        ),
+        (
+            "x-max-in-memory-bytes",
+            config.rabbit_quorum_max_memory_bytes,
+        ),
+    ];
+    arguments.extend(
+        limits
+            .into_iter()
+            .filter(|(_, limit)| *limit != 0)
+            .map(|(name, limit)| (name, Argument::Number(limit))),
+    );
+}
+
+fn consumer_arguments(config: &RabbitConfig) -> Arguments {
+    if config.enable_cancel_on_failover {
+        vec![("x-cancel-on-ha-failover", Argument::Flag(true))]
+    } else {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;
