@@ -1,0 +1,176 @@
+//! Ports, programs and processes of the test services: how they are found, signalled and never left behind.
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::time::Instant;
+
+/// How often a condition is looked at again where nothing tells us that it holds.
+pub const POLL: Duration = Duration::from_millis(20);
+
+/// A port on 127.0.0.1 that nobody listens on now.
+///
+/// It lies below the range from which systems take ports of outgoing connections, so that it stays free while a
+/// service is down between stop and start.
+///
+/// # Errors
+///
+/// When 200 tries found no free port.
+pub fn free_port() -> io::Result<u16> {
+    (0..200)
+        .map(|_| fastrand::u16(10_000..32_000))
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .ok_or_else(|| io::Error::other("no free port between 10000 and 32000"))
+}
+
+/// Where the program `name` is: in `PATH` or in one of `more` directories.
+pub fn find_program(name: &str, more: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(more.iter().map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Sends `signal` to the process `pid`.
+///
+/// # Errors
+///
+/// When there is no such process, or it belongs to another user.
+pub fn send_signal(pid: u32, signal: Signal) -> io::Result<()> {
+    Ok(rustix::process::kill_process(pid_of(pid)?, signal)?)
+}
+
+/// Sends `signal` to every process of the group that `leader` leads.
+///
+/// # Errors
+///
+/// When there is no such group, or it belongs to another user.
+pub fn send_signal_to_group(leader: u32, signal: Signal) -> io::Result<()> {
+    Ok(rustix::process::kill_process_group(
+        pid_of(leader)?,
+        signal,
+    )?)
+}
+
+fn pid_of(pid: u32) -> io::Result<Pid> {
+    i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::Error::other(format!("{pid} is not a process id")))
+}
+
+/// Waits until `condition` holds, looking every [`POLL`].
+///
+/// # Errors
+///
+/// `TimedOut` with `what` in its text when `limit` passes first, and any error of the condition itself.
+pub async fn wait_until<F>(what: &str, limit: Duration, mut condition: F) -> io::Result<()>
+where
+    F: AsyncFnMut() -> io::Result<bool>,
+{
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, condition()).await {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(false)) if left > POLL => tokio::time::sleep(POLL).await,
+            _ => {
+                let text = format!("{what}: not within {limit:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+        }
+    }
+}
+
+/// Waits until `child` has ended.
+///
+/// # Errors
+///
+/// `TimedOut` when it still runs after `limit`.
+pub async fn wait_for_exit(child: &mut Child, limit: Duration) -> io::Result<()> {
+    let what = format!("end of process {}", child.id());
+    wait_until(&what, limit, async || Ok(child.try_wait()?.is_some())).await
+}
+
+/// A small process that outlives a killed test and clears away what the test started.
+///
+/// It waits for the end of its standard input, which comes when this value is dropped or when the process that holds
+/// it dies in whatever way; then it kills the processes registered in the folder and removes the folder.
+#[derive(Debug)]
+pub struct Guardian {
+    folder: PathBuf,
+    child: Child,
+    input: Option<ChildStdin>,
+}
+
+impl Guardian {
+    /// Starts the guardian of the services whose files are in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// When no shell could be started.
+    pub fn start(folder: &Path) -> io::Result<Self> {
+        const SCRIPT: &str = r#"trap '' INT TERM HUP
+            cat >/dev/null
+            for file in "$1"/*.guarded; do [ -f "$file" ] && kill -KILL "$(cat "$file")"; done
+            rm -rf "$1""#;
+        let mut child = command("sh")
+            .args([
+                OsStr::new("-c"),
+                OsStr::new(SCRIPT),
+                OsStr::new("guardian"),
+                folder.as_os_str(),
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let input = child.stdin.take();
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            child,
+            input,
+        })
+    }
+
+    /// From now on the process `pid` is killed with the test.
+    ///
+    /// # Errors
+    ///
+    /// When its file cannot be written.
+    pub fn watch(&self, name: &str, pid: u32) -> io::Result<()> {
+        std::fs::write(self.file(name), pid.to_string())
+    }
+
+    /// The process registered as `name` has ended; its number may belong to someone else soon.
+    pub fn forget(&self, name: &str) {
+        let _ = std::fs::remove_file(self.file(name));
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.guarded"))
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// A command in a process group of its own, so that an interrupt typed at the terminal reaches only us.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    use std::os::unix::process::CommandExt;
+
+    let mut command = Command::new(program);
+    command.process_group(0);
+    command
+}

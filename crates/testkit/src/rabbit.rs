@@ -1,0 +1,337 @@
+//! A RabbitMQ broker as tests see it: virtual hosts, queues, connections, permissions.
+//!
+//! [`Broker`] is a handle that can look and administer but not stop anything; [`node::Node`] owns a private broker and
+//! can. Administration goes through `erl_call` (some 15 ms a question) and not through `rabbitmqctl` (half a second).
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! let Some(vhost) = oslo_messaging_testkit::rabbit::vhost_or_skip("casts_reach_the_queue").await else { return Ok(()) };
+//! // connect to vhost.url() …
+//! let queue = vhost.wait_for_queue("topic-a", |queue| queue.consumers == 1).await?;
+//! assert_eq!(queue.messages, 0);
+//! # Ok(()) }
+//! ```
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::process::find_program;
+
+pub mod node;
+pub mod vhost;
+
+use self::vhost::Vhost;
+
+/// URL of the shared broker of a run, with the user `guest` and the virtual host `/`.
+pub const URL_VARIABLE: &str = "OSLO_TEST_RABBIT_URL";
+/// Erlang name of the shared node.
+pub const NODE_VARIABLE: &str = "OSLO_TEST_RABBIT_NODE";
+/// Home folder with the cookie of the shared node.
+pub const HOME_VARIABLE: &str = "OSLO_TEST_RABBIT_HOME";
+/// Port of the `epmd` that knows the shared node.
+pub const EPMD_VARIABLE: &str = "OSLO_TEST_RABBIT_EPMD_PORT";
+
+/// Folder of RabbitMQ's own scripts in Debian's package; the wrappers in `PATH` insist on being root.
+const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
+const ADMIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running broker on 127.0.0.1: looks at it and administers it. Cheap to clone; cannot stop the broker.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    port: u16,
+    node: String,
+    home: PathBuf,
+    epmd_port: u16,
+}
+
+/// The shared broker of this run, or `None` after one line that says why the test was skipped.
+///
+/// # Panics
+///
+/// When there is none and `OSLO_TEST_REQUIRE_SERVICES=1`.
+pub fn shared_or_skip(test: &str) -> Option<Broker> {
+    let shared = Broker::shared();
+    if shared.is_none() {
+        crate::skip(test, &format!("no broker ({URL_VARIABLE} is not set)"));
+    }
+    shared
+}
+
+/// A new virtual host on the shared broker of this run, or `None` after one line that says why the test was skipped.
+///
+/// # Panics
+///
+/// When there is no broker and `OSLO_TEST_REQUIRE_SERVICES=1`, or when the broker does not make the virtual host.
+pub async fn vhost_or_skip(test: &str) -> Option<Vhost> {
+    let vhost = shared_or_skip(test)?.create_vhost(test).await;
+    Some(vhost.expect("the shared broker makes a virtual host"))
+}
+
+impl Broker {
+    /// The broker that `with-services` started for the whole run, found by environment variables.
+    pub fn shared() -> Option<Self> {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let url = variable(URL_VARIABLE)?;
+        let port = url.trim_end_matches('/').rsplit(':').next()?.parse().ok()?;
+        Some(Self {
+            port,
+            node: variable(NODE_VARIABLE)?,
+            home: variable(HOME_VARIABLE)?.into(),
+            epmd_port: variable(EPMD_VARIABLE)?.parse().ok()?,
+        })
+    }
+
+    /// The environment by which another process finds this broker with [`Broker::shared`].
+    pub fn environment(&self) -> [(&'static str, String); 4] {
+        [
+            (URL_VARIABLE, self.url("")),
+            (NODE_VARIABLE, self.node.clone()),
+            (HOME_VARIABLE, self.home.display().to_string()),
+            (EPMD_VARIABLE, self.epmd_port.to_string()),
+        ]
+    }
+
+    /// The AMQP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A transport URL of the virtual host `vhost` for the user `guest`; the empty name stands for `/`.
+    pub fn url(&self, vhost: &str) -> String {
+        format!("rabbit://guest:guest@127.0.0.1:{}/{vhost}", self.port)
+    }
+
+    /// Makes a new virtual host, named after the test, on which `guest` may do everything.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or refuses.
+    pub async fn create_vhost(&self, test: &str) -> io::Result<Vhost> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        let name: String = test
+            .chars()
+            .rev()
+            .take(60)
+            .map(plain)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect();
+        let vhost = Vhost::new(
+            self.clone(),
+            format!("{name}-{}-{number}", std::process::id()),
+        );
+        let binary = erlang_binary(vhost.name());
+        self.run(&format!(
+            "ok = rabbit_vhost:add({binary}, <<\"test\">>), ok = rabbit_auth_backend_internal:set_permissions(\
+             <<\"guest\">>, {binary}, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)"
+        ))
+        .await?;
+        Ok(vhost)
+    }
+
+    /// Creates the user `name` with a password and no permissions.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or refuses, as for a name that exists.
+    pub async fn create_user(&self, name: &str, password: &str) -> io::Result<()> {
+        let (name, password) = (erlang_binary(name), erlang_binary(password));
+        self.run(&format!(
+            "ok = rabbit_auth_backend_internal:add_user({name}, {password}, <<\"test\">>)"
+        ))
+        .await
+    }
+
+    /// Runs Erlang `expressions` in the broker and forgets their value.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached, or with Erlang's text when the expressions fail.
+    pub async fn run(&self, expressions: &str) -> io::Result<()> {
+        self.erl_call(&format!("{expressions}, ok")).await.map(drop)
+    }
+
+    /// Evaluates one Erlang `expression` in the broker and reads its value, which must be what RabbitMQ can write as
+    /// JSON: numbers, booleans, binaries, lists and maps.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached, the expression fails or its value does not fit `T`.
+    pub async fn eval<T: DeserializeOwned>(&self, expression: &str) -> io::Result<T> {
+        let wrapped = format!(
+            "binary_to_list(binary:encode_hex(iolist_to_binary(rabbit_json:encode({expression}))))"
+        );
+        let answer = self.erl_call(&wrapped).await?;
+        // An empty JSON text cannot occur, so the digits are always printed as an Erlang string.
+        let text = unhex(answer.trim_matches('"'))
+            .ok_or_else(|| io::Error::other(format!("not the digits asked for: {answer}")))?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// Runs `rabbitmqctl` with `args` and returns what it printed. Slow (half a second): see [`Broker::eval`].
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, fails, or takes more than 30 seconds.
+    pub async fn ctl(&self, args: &[&str]) -> io::Result<String> {
+        let mut command = Command::new(script("rabbitmqctl")?);
+        command.args(["-q", "-n", &self.node]).args(args);
+        self.output(command, "").await
+    }
+
+    /// Whether the broker has come up and answers questions.
+    pub async fn is_running(&self) -> bool {
+        self.eval::<bool>("rabbit:is_running()")
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Raises or clears the memory alarm, which blocks every connection that publishes. Meant for private nodes only.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn memory_alarm(&self, on: bool) -> io::Result<()> {
+        let share = if on { "0.00001" } else { "0.4" };
+        let alarms = format!("(length(rabbit_alarm:get_alarms()) > 0) =:= {on}");
+        self.run(&format!(
+            "vm_memory_monitor:set_vm_memory_high_watermark({share})"
+        ))
+        .await?;
+        crate::process::wait_until("memory alarm", ADMIN_LIMIT, async || {
+            self.eval(&alarms).await
+        })
+        .await
+    }
+
+    async fn erl_call(&self, expressions: &str) -> io::Result<String> {
+        let mut command = Command::new(erl_call_program()?);
+        command.args(["-sname", &self.node, "-e"]);
+        // The full stop must be followed by a line end to count as one.
+        let output = self.output(command, &format!("{expressions}.\n")).await?;
+        let inner = |prefix: &str| {
+            output
+                .trim()
+                .strip_prefix(prefix)?
+                .strip_suffix('}')
+                .map(str::to_owned)
+        };
+        inner("{ok, ")
+            .ok_or_else(|| io::Error::other(format!("{}: {}", expressions.trim(), output.trim())))
+    }
+
+    async fn output(&self, mut command: Command, input: &str) -> io::Result<String> {
+        let mut child = command
+            .env("HOME", &self.home)
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .current_dir(&self.home)
+            .kill_on_drop(true)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().expect("stdin was asked for as a pipe");
+        let work = async {
+            let written = stdin.write_all(input.as_bytes()).await;
+            drop(stdin);
+            let output = child.wait_with_output().await?;
+            if !output.status.success() {
+                let text = String::from_utf8_lossy(&output.stderr).into_owned();
+                return Err(io::Error::other(format!(
+                    "{}: {}",
+                    output.status,
+                    text.trim()
+                )));
+            }
+            written?;
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        match timeout(ADMIN_LIMIT, work).await {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the broker did not answer in time",
+            )),
+        }
+    }
+}
+
+/// `text` as an Erlang binary, safe to put into an expression.
+pub fn erlang_binary(text: &str) -> String {
+    let bytes: Vec<String> = text.bytes().map(|byte| byte.to_string()).collect();
+    format!("<<{}>>", bytes.join(","))
+}
+
+/// Whether RabbitMQ is installed here, so that a private node can be started.
+pub fn is_installed() -> bool {
+    script("rabbitmq-server").is_ok() && erl_call_program().is_ok()
+}
+
+fn script(name: &str) -> io::Result<PathBuf> {
+    let own = PathBuf::from(SCRIPTS).join(name);
+    if own.is_file() {
+        return Ok(own);
+    }
+    find_program(name, &[])
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is not installed")))
+}
+
+/// `erl_call` is part of Erlang but not in `PATH`: it lies beside the runtime, whose folder carries a version.
+fn erl_call_program() -> io::Result<PathBuf> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "erl_call is not installed");
+    if let Some(found) = find_program("erl_call", &[]) {
+        return Ok(found);
+    }
+    let erl = find_program("erl", &[])
+        .ok_or_else(missing)?
+        .canonicalize()?;
+    let root = erl.ancestors().nth(2).ok_or_else(missing)?;
+    std::fs::read_dir(root)?
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("erts-"))
+        .map(|entry| entry.path().join("bin/erl_call"))
+        .find(|path| path.is_file())
+        .ok_or_else(missing)
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+/// A JSON value of an Erlang property as a number of messages; streams and dead queues give none.
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn erlang_binaries_cannot_be_escaped_from() {
+        assert_eq!(erlang_binary("a\">>é"), "<<97,34,62,62,195,169>>");
+    }
+
+    #[test]
+    fn hex_digits_that_are_none_are_refused() {
+        assert_eq!(unhex("7B7D").as_deref(), Some(b"{}".as_slice()));
+        assert_eq!(unhex("7B7"), Some(vec![0x7b, 7]));
+        assert_eq!(unhex("{error"), None);
+    }
+}

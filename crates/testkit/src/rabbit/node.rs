@@ -1,0 +1,280 @@
+//! A private RabbitMQ node: a process of its own, ports of its own, data in a temporary folder, gone when dropped.
+//!
+//! Booting takes about five seconds, so a test that only needs a broker takes a virtual host on the shared one; a
+//! private node is for tests that stop, kill, pause or starve their broker.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::process::{
+    Guardian, command, find_program, free_port, send_signal, wait_for_exit, wait_until,
+};
+use crate::rabbit::{Broker, is_installed, script};
+
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const EPMD_LIMIT: Duration = Duration::from_secs(10);
+
+/// A broker that belongs to one test (or to a whole run); stopped when dropped. Administered through [`Broker`], to
+/// which it dereferences.
+#[derive(Debug)]
+pub struct Node {
+    // Dropped in this order: processes first, then the guardian, then the folder.
+    server: Option<Child>,
+    epmd: Child,
+    guardian: Guardian,
+    broker: Broker,
+    ports: Ports,
+    folder: TempDir,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    amqp: u16,
+    distribution: u16,
+    epmd: u16,
+}
+
+impl Deref for Node {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        &self.broker
+    }
+}
+
+impl Node {
+    /// Starts a node and waits until it takes connections.
+    ///
+    /// # Errors
+    ///
+    /// When RabbitMQ is not installed or does not come up within 90 seconds; the text ends with what it printed.
+    pub async fn boot() -> io::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("oslo-test-rabbit-")
+            .tempdir()?;
+        let guardian = Guardian::start(folder.path())?;
+        let home = folder.path().join("home");
+        fs::create_dir(&home)?;
+        let cookie = home.join(".erlang.cookie");
+        fs::write(&cookie, format!("{:032X}", fastrand::u128(..)))?;
+        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
+        fs::write(folder.path().join("enabled_plugins"), "[].")?;
+        fs::write(folder.path().join("rabbitmq.conf"), "log.console = false\n")?;
+        let ports = Ports {
+            amqp: free_port()?,
+            distribution: free_port()?,
+            epmd: free_port()?,
+        };
+        let epmd = start_epmd(ports.epmd, &guardian).await?;
+        let node = format!("test{}@localhost", ports.amqp);
+        let broker = Broker {
+            port: ports.amqp,
+            node,
+            home,
+            epmd_port: ports.epmd,
+        };
+        let mut node = Self {
+            server: None,
+            epmd,
+            guardian,
+            broker,
+            ports,
+            folder,
+        };
+        node.start().await?;
+        Ok(node)
+    }
+
+    /// Like [`Node::boot`], or `None` after one line when RabbitMQ is not installed here.
+    ///
+    /// # Panics
+    ///
+    /// When it is installed and does not start, and when it is not and `OSLO_TEST_REQUIRE_SERVICES=1`.
+    pub async fn boot_or_skip(test: &str) -> Option<Self> {
+        if !is_installed() {
+            crate::skip(test, "no broker (rabbitmq-server is not installed)");
+            return None;
+        }
+        Some(Self::boot().await.expect("a private broker starts"))
+    }
+
+    /// A handle on this broker for other tasks; it does not keep the node alive.
+    pub fn broker(&self) -> Broker {
+        self.broker.clone()
+    }
+
+    /// Starts the node again after [`Node::stop`] or [`Node::kill`], on the same ports and data, and waits until it
+    /// takes connections.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up within 90 seconds.
+    pub async fn start(&mut self) -> io::Result<()> {
+        if self.server.is_some() {
+            return Ok(());
+        }
+        let process = self.spawn()?;
+        self.guardian.watch("server", process.id())?;
+        let server = self.server.insert(process);
+        let (broker, port) = (&self.broker, self.ports.amqp);
+        let ready = wait_until("start of the broker", BOOT_LIMIT, async || {
+            if let Some(status) = server.try_wait()? {
+                return Err(io::Error::other(format!("the broker ended with {status}")));
+            }
+            Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+                .await
+                .is_ok()
+                && broker.is_running().await)
+        })
+        .await;
+        ready.map_err(|error| {
+            let printed =
+                fs::read_to_string(self.folder.path().join("printed")).unwrap_or_default();
+            io::Error::new(error.kind(), format!("{error}\n{printed}"))
+        })
+    }
+
+    /// Stops the node in good order, as an operator would, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it still runs after 30 seconds (it is killed then).
+    pub async fn stop(&mut self) -> io::Result<()> {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        send_signal(server.id(), Signal::TERM)?;
+        let ended = wait_for_exit(server, STOP_LIMIT).await;
+        self.kill().await?;
+        ended
+    }
+
+    /// Kills the node at once (SIGKILL) and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be killed.
+    pub async fn kill(&mut self) -> io::Result<()> {
+        let Some(mut server) = self.server.take() else {
+            return Ok(());
+        };
+        server.kill()?;
+        wait_for_exit(&mut server, STOP_LIMIT).await?;
+        self.guardian.forget("server");
+        Ok(())
+    }
+
+    /// Stops the node's process where it stands (SIGSTOP): connections stay open and nothing answers.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not run.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a paused node go on (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// When the node does not run.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let server = self
+            .server
+            .as_ref()
+            .ok_or_else(|| io::Error::other("the broker does not run"))?;
+        send_signal(server.id(), signal)
+    }
+
+    fn spawn(&self) -> io::Result<Child> {
+        let folder = self.folder.path();
+        let printed = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join("printed"))?;
+        command(script("rabbitmq-server")?)
+            .current_dir(folder)
+            .env("HOME", &self.broker.home)
+            .env("RABBITMQ_NODENAME", &self.broker.node)
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.ports.amqp.to_string())
+            .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())
+            .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
+            .env("RABBITMQ_LOG_BASE", folder.join("log"))
+            .env("RABBITMQ_PID_FILE", folder.join("pid"))
+            .env(
+                "RABBITMQ_ENABLED_PLUGINS_FILE",
+                folder.join("enabled_plugins"),
+            )
+            .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+            )
+            .env("ERL_EPMD_PORT", self.ports.epmd.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            // With this the start script becomes the broker instead of waiting for it: the process id is the broker's.
+            .env("RUNNING_UNDER_SYSTEMD", "true")
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(printed.try_clone()?)
+            .stderr(printed)
+            .spawn()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for (name, process) in [
+            ("server", self.server.as_mut()),
+            ("epmd", Some(&mut self.epmd)),
+        ] {
+            if let Some(process) = process {
+                let _ = process.kill();
+                let _ = process.wait();
+                self.guardian.forget(name);
+            }
+        }
+    }
+}
+
+/// Starts the node's own name server and waits for it: a node that finds none would start one that stays behind.
+async fn start_epmd(port: u16, guardian: &Guardian) -> io::Result<Child> {
+    let program =
+        find_program("epmd", &[]).ok_or_else(|| io::Error::other("epmd is not installed"))?;
+    let mut epmd = command(program)
+        .env("ERL_EPMD_PORT", port.to_string())
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let watched = guardian.watch("epmd", epmd.id());
+    let ready = wait_until("start of epmd", EPMD_LIMIT, async || {
+        Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .is_ok())
+    })
+    .await;
+    if let Err(error) = watched.and(ready) {
+        let _ = epmd.kill();
+        let _ = epmd.wait();
+        return Err(error);
+    }
+    Ok(epmd)
+}

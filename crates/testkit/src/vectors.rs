@@ -1,0 +1,1 @@
+//! The scenarios recorded from oslo.messaging, as plain structs.
