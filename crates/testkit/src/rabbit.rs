@@ -44,6 +44,9 @@ pub const EPMD_VARIABLE: &str = "OSLO_TEST_RABBIT_EPMD_PORT";
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 const ADMIN_LIMIT: Duration = Duration::from_secs(30);
 
+/// Numbers virtual hosts and questions of this process.
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
 /// A running broker on 127.0.0.1: looks at it and administers it. Cheap to clone; cannot stop the broker.
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -116,7 +119,6 @@ impl Broker {
     ///
     /// When the broker cannot be reached or refuses.
     pub async fn create_vhost(&self, test: &str) -> io::Result<Vhost> {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
         let name: String = test
@@ -218,7 +220,13 @@ impl Broker {
 
     async fn erl_call(&self, expressions: &str) -> io::Result<String> {
         let mut command = Command::new(erl_call_program()?);
-        command.args(["-sname", &self.node, "-e"]);
+        // A name of its own for each: by default all are called alike, and the node takes only one of a name at a time.
+        let name = format!(
+            "ask{}x{}",
+            std::process::id(),
+            COUNTER.fetch_add(1, Ordering::Relaxed)
+        );
+        command.args(["-sname", &self.node, "-h", &name, "-e"]);
         // The full stop must be followed by a line end to count as one.
         let output = self.output(command, &format!("{expressions}.\n")).await?;
         let inner = |prefix: &str| {

@@ -101,6 +101,11 @@ async fn a_cut_after_some_bytes_lets_exactly_these_through() {
     let mut stream = connect(&proxy).await;
     proxy.cut_after(Direction::ToClient, 3);
     stream.write_all(b"abcdef").await.unwrap();
+    let mut heard = Vec::new();
+    let end = timeout(LIMIT, stream.read_to_end(&mut heard))
+        .await
+        .unwrap();
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
     proxy.wait_for_connections(|open| *open == 0).await.unwrap();
     assert_eq!(proxy.bytes(Direction::ToClient), 3);
     assert_eq!(
