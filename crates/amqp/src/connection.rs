@@ -1,0 +1,867 @@
+//! The state machine of a connection: bytes and commands in, bytes and events out, the clock given from outside.
+//!
+//! `handle_*` feeds it, `take_*` and `poll_*` empty it, as in quinn-proto. It opens no socket, starts no task and never asks for the time.
+//! Everything here happens under one short lock; whatever calls foreign code (consumers, wakers, drops) leaves as an [`Event`] or a waker
+//! and runs without it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use amq_protocol::protocol::AMQPClass;
+use amq_protocol::protocol::connection::{self as methods, AMQPMethod};
+use bytes::{Buf, BytesMut};
+
+use crate::channel::{Answer, ChannelState, Pending, Phase as ChannelPhase, Sink, Then, answer_to};
+use crate::codec::{
+    self, BODY, FrameHead, HEADER, HEARTBEAT, METHOD, Malformed, Method, PROTOCOL_HEADER,
+};
+use crate::confirms::{Watch, fingerprint};
+use crate::consumers::{Piece, Unexpected};
+use crate::error::{Error, ErrorKind, Result};
+use crate::handshake::{self, ServerProperties, Stage, Tuned};
+use crate::heartbeat::{Beat, Heartbeat};
+use crate::methods::{Confirmation, Consumer, Delivered, Publish};
+use crate::options::ConnectOptions;
+use crate::slots::Slots;
+
+/// Body frames from this size on are handed over as a part of the read buffer; smaller ones are copied.
+const SLICE_FROM: usize = 32 << 10;
+
+/// What the task has to do outside of the lock.
+pub(crate) enum Event {
+    /// The handshake is done.
+    Opened,
+    /// A message for a consumer.
+    Deliver(Arc<dyn Consumer>, Delivered),
+    /// The broker cancelled a consumer.
+    Cancelled(Arc<dyn Consumer>),
+    /// A consumer's channel ended.
+    ConsumerClosed(Arc<dyn Consumer>, Error),
+    /// Nothing but to let go of a consumer.
+    Release(Arc<dyn Consumer>),
+    /// The broker takes no publishes for this reason, or takes them again.
+    Blocked(Option<Arc<str>>),
+    /// Publishers that were told "not now" may try again.
+    Writable,
+    /// The connection is over.
+    Closed(Error),
+}
+
+/// The peer broke the protocol: the code to close with, and what it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) code: u16,
+    pub(crate) text: &'static str,
+}
+
+impl Fault {
+    pub(crate) fn new(code: u16, text: &'static str) -> Self {
+        Self { code, text }
+    }
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(502, malformed.0)
+    }
+}
+
+impl From<Unexpected> for Fault {
+    fn from(unexpected: Unexpected) -> Self {
+        Self::new(505, unexpected.0)
+    }
+}
+
+enum Phase {
+    Handshake(Stage),
+    Open,
+    /// `connection.close` was sent; its answer is awaited until then.
+    Closing {
+        until: Instant,
+    },
+    Closed,
+}
+
+/// The state of a connection.
+pub(crate) struct Engine {
+    options: ConnectOptions,
+    phase: Phase,
+    /// Why the connection is over or being closed.
+    reason: Option<Error>,
+    sink: Sink,
+    /// Bytes the task took and has not written yet.
+    in_flight: usize,
+    /// Somebody was told "not now".
+    starved: bool,
+    tuned: Tuned,
+    server: Arc<ServerProperties>,
+    heartbeat: Heartbeat,
+    /// Channels by the index their handles know; an index lives as long as the handle.
+    channels: Vec<Option<ChannelState>>,
+    free_indices: Vec<u32>,
+    /// Indices by channel number; number 0 is never in use.
+    numbers: Vec<Option<u32>>,
+    /// Channels with settlements to write.
+    unflushed: Vec<u32>,
+    calls: Slots<Result<Answer>>,
+    /// The task, when it sleeps.
+    parked: Option<Waker>,
+}
+
+impl Engine {
+    /// A connection about to be opened; the protocol header is in the output.
+    ///
+    /// # Errors
+    /// When the options hold something the wire cannot carry.
+    pub(crate) fn new(options: ConnectOptions, now: Instant) -> Result<Self> {
+        handshake::check(&options)?;
+        let mut sink = Sink::default();
+        sink.out.extend_from_slice(PROTOCOL_HEADER);
+        Ok(Self {
+            phase: Phase::Handshake(Stage::Start),
+            reason: None,
+            sink,
+            in_flight: 0,
+            starved: false,
+            tuned: Tuned::before(&options),
+            server: Arc::default(),
+            heartbeat: Heartbeat::new(options.heartbeat_rate, now),
+            channels: Vec::new(),
+            free_indices: Vec::new(),
+            numbers: vec![None],
+            unflushed: Vec::new(),
+            calls: Slots::default(),
+            parked: None,
+            options,
+        })
+    }
+
+    // What the task feeds.
+
+    /// Takes whole frames off the front of `input`; what remains is the beginning of the next one.
+    pub(crate) fn handle_bytes(&mut self, now: Instant, input: &mut BytesMut) {
+        self.heartbeat.handle_received(now);
+        while !matches!(self.phase, Phase::Closed) {
+            match self.next_frame(now, input) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => self.handle_fault(fault),
+            }
+        }
+        input.clear();
+    }
+
+    /// The peer closed the socket.
+    pub(crate) fn handle_eof(&mut self) {
+        let error = match self.phase {
+            Phase::Handshake(stage) => stage.hang_up(),
+            _ => None,
+        };
+        self.end(error.unwrap_or_else(|| Error::new(ErrorKind::Io, "the peer closed the socket")));
+    }
+
+    /// The socket failed, or whoever drives this gave up.
+    pub(crate) fn handle_failure(&mut self, error: Error) {
+        self.end(error);
+    }
+
+    /// The time of [`next_timeout`](Self::next_timeout) has come.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Closing { until } if now >= until => {
+                self.end(Error::new(
+                    ErrorKind::Timeout,
+                    "the broker did not answer the close in time",
+                ));
+            }
+            Phase::Open | Phase::Closing { .. } => match self.heartbeat.handle_timeout(now) {
+                Beat::Quiet => {}
+                Beat::Dead => self.end(Error::new(
+                    ErrorKind::HeartbeatLost,
+                    "nothing was received for two heartbeat intervals",
+                )),
+                Beat::Send => {
+                    // With bytes waiting to be written a heartbeat would say nothing more.
+                    if self.sink.out.is_empty() && self.in_flight == 0 {
+                        codec::put_heartbeat(&mut self.sink.out);
+                    }
+                    self.heartbeat.handle_sent(now);
+                }
+            },
+            Phase::Handshake(_) | Phase::Closed => {}
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Handshake(_) | Phase::Closed => None,
+            Phase::Open => self.heartbeat.next_timeout(),
+            Phase::Closing { until } => Some(
+                self.heartbeat
+                    .next_timeout()
+                    .map_or(until, |beat| beat.min(until)),
+            ),
+        }
+    }
+
+    // What the task takes.
+
+    /// Exchanges `written`, all of whose bytes have been sent, for the bytes to send next.
+    pub(crate) fn take_output(&mut self, now: Instant, written: &mut Vec<u8>) {
+        self.flush_acks();
+        written.clear();
+        std::mem::swap(&mut self.sink.out, written);
+        self.in_flight = written.len();
+        if !written.is_empty() {
+            self.heartbeat.handle_sent(now);
+        }
+        if self.starved && self.in_flight < self.options.output_limit {
+            self.starved = false;
+            self.sink.events.push_back(Event::Writable);
+        }
+    }
+
+    /// The oldest event not taken yet.
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.sink.events.pop_front()
+    }
+
+    /// All events were acted on: answers that came after them may be seen. Moves the wakers of those who wait into `wakers`.
+    pub(crate) fn take_wakers(&mut self, wakers: &mut Vec<Waker>) {
+        self.release_answers();
+        wakers.append(&mut self.sink.wakers);
+    }
+
+    /// Whether the task would find something to do.
+    pub(crate) fn has_work(&self) -> bool {
+        self.has_output()
+            || !self.sink.events.is_empty()
+            || !self.sink.wakers.is_empty()
+            || !self.sink.staged.is_empty()
+    }
+
+    /// Whether there are bytes to take, now that all taken before are written.
+    pub(crate) fn has_output(&self) -> bool {
+        self.in_flight == 0 && (!self.sink.out.is_empty() || !self.unflushed.is_empty())
+    }
+
+    /// The task goes to sleep; false when there is work.
+    pub(crate) fn park(&mut self, waker: &Waker) -> bool {
+        if self.has_work() {
+            return false;
+        }
+        self.parked = Some(waker.clone());
+        true
+    }
+
+    /// The task to wake after a command, if it sleeps and there is work.
+    pub(crate) fn unpark(&mut self) -> Option<Waker> {
+        if self.parked.is_some() && self.has_work() {
+            self.parked.take()
+        } else {
+            None
+        }
+    }
+
+    /// Gives back memory that a burst made the output take.
+    pub(crate) fn shrink(&mut self, to: usize) {
+        if self.sink.out.is_empty() {
+            self.sink.out.shrink_to(to);
+        }
+    }
+
+    /// Bytes of memory the output holds.
+    pub(crate) fn output_capacity(&self) -> usize {
+        self.sink.out.capacity()
+    }
+
+    // What handles ask and command.
+
+    /// Why the connection is over, if it is.
+    pub(crate) fn closed(&self) -> Option<&Error> {
+        if matches!(self.phase, Phase::Closed) {
+            self.reason.as_ref()
+        } else {
+            None
+        }
+    }
+
+    /// What the broker told about itself.
+    pub(crate) fn server(&self) -> Arc<ServerProperties> {
+        self.server.clone()
+    }
+
+    /// What was agreed in the handshake.
+    pub(crate) fn tuned(&self) -> Tuned {
+        self.tuned
+    }
+
+    /// Closes the connection. Everything under way ends with [`ErrorKind::Closed`]; settlements asked for are still written.
+    pub(crate) fn close(&mut self, now: Instant, patience: Duration) {
+        match self.phase {
+            Phase::Closing { until } => {
+                self.phase = Phase::Closing {
+                    until: until.min(now + patience),
+                }
+            }
+            Phase::Closed => {}
+            Phase::Handshake(_) => self.end(Error::new(
+                ErrorKind::Closed,
+                "the connection was closed while it was opened",
+            )),
+            Phase::Open => {
+                self.flush_acks();
+                self.write_close(200, "");
+                self.phase = Phase::Closing {
+                    until: now + patience,
+                };
+                let error = Error::new(ErrorKind::Closed, "the connection was closed");
+                self.fail_channels(&error);
+                self.reason = Some(error);
+            }
+        }
+    }
+
+    /// Opens a channel: its index and the call to wait for.
+    pub(crate) fn open_channel(&mut self) -> Result<(u32, u32)> {
+        self.check_open()?;
+        let number = self.free_number()?;
+        let state = ChannelState::new(number);
+        let index = match self.free_indices.pop() {
+            Some(index) => {
+                self.channels[index as usize] = Some(state);
+                index
+            }
+            None => {
+                self.channels.push(Some(state));
+                (self.channels.len() - 1) as u32
+            }
+        };
+        self.numbers[usize::from(number)] = Some(index);
+        let open = AMQPClass::Channel(amq_protocol::protocol::channel::AMQPMethod::Open(
+            Default::default(),
+        ));
+        let call = self.call(index, &open, None, Then::Nothing)?;
+        Ok((index, call))
+    }
+
+    /// Sends a synchronous method; its answer comes to the slot returned. `arguments` takes the place of its empty table.
+    pub(crate) fn call(
+        &mut self,
+        index: u32,
+        method: &AMQPClass,
+        arguments: Option<&crate::table::Table>,
+        then: Then,
+    ) -> Result<u32> {
+        self.check_open()?;
+        let channel = self.channels[index as usize].as_mut().ok_or_else(gone)?;
+        channel.check_open()?;
+        if matches!(then, Then::Close) {
+            channel.flush_acks(&mut self.sink.out);
+        }
+        let before = self.sink.out.len();
+        let written = codec::put_method(&mut self.sink.out, channel.number, method, arguments);
+        if written.is_ok() && self.sink.out.len() - before > self.tuned.frame_max as usize {
+            self.sink.out.truncate(before);
+            return Err(Error::invalid(
+                "a method with its arguments is larger than a frame may be",
+            ));
+        }
+        written?;
+        if matches!(then, Then::Close) {
+            channel.phase = ChannelPhase::Closing;
+        }
+        let call = self.calls.insert();
+        channel.calls.push_back(Pending {
+            answer: answer_to(method),
+            call: Some(call),
+            then,
+        });
+        Ok(call)
+    }
+
+    /// Looks for the answer to a call.
+    pub(crate) fn poll_call(
+        &mut self,
+        call: u32,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Answer>> {
+        self.calls.poll(call, context)
+    }
+
+    /// Nobody waits for this call any more; its answer is still expected, and dropped.
+    pub(crate) fn abandon_call(&mut self, index: u32, call: u32) {
+        if let Some(channel) = &mut self.channels[index as usize] {
+            for pending in channel
+                .calls
+                .iter_mut()
+                .filter(|pending| pending.call == Some(call))
+            {
+                pending.call = None;
+            }
+        }
+        self.sink.staged.retain(|&(staged, _)| staged != call);
+        self.calls.remove(call);
+    }
+
+    /// The channel's handle is gone: closes the channel if it is open, and forgets it as soon as the broker has.
+    pub(crate) fn release_channel(&mut self, index: u32) {
+        let Some(channel) = &mut self.channels[index as usize] else {
+            return;
+        };
+        channel.released = true;
+        if matches!(channel.phase, ChannelPhase::Closed(_)) {
+            self.forget_channel(index);
+            return;
+        }
+        if matches!(channel.phase, ChannelPhase::Open) && matches!(self.phase, Phase::Open) {
+            if let Ok(call) = self.call(index, &close_method(), None, Then::Close) {
+                self.abandon_call(index, call);
+            }
+        }
+    }
+
+    /// Publishes. `None` when nobody wants to hear of the confirm.
+    pub(crate) fn publish(
+        &mut self,
+        index: u32,
+        publish: &Publish<'_>,
+        body: &[u8],
+        watched: bool,
+    ) -> Result<Option<Watch>> {
+        codec::short(publish.exchange, "exchange name")?;
+        codec::short(publish.routing_key, "routing key")?;
+        self.check_writable(Some(index))?;
+        let channel = self.channels[index as usize].as_mut().ok_or_else(gone)?;
+        if watched && !channel.confirms.is_enabled() {
+            return Err(Error::new(
+                ErrorKind::NotConfirming,
+                "confirms are not selected on this channel",
+            ));
+        }
+        let frame_max = self.tuned.frame_max as usize;
+        let (number, out) = (channel.number, &mut self.sink.out);
+        publish
+            .properties
+            .write(publish.expiration, |pieces, length| {
+                if length + 12 + codec::FRAME_OVERHEAD > frame_max {
+                    return Err(Error::invalid(
+                        "the properties are larger than a frame may be",
+                    ));
+                }
+                codec::put_publish(
+                    out,
+                    number,
+                    publish.exchange,
+                    publish.routing_key,
+                    publish.mandatory,
+                );
+                codec::put_content_header(out, number, body.len() as u64, pieces);
+                Ok(())
+            })?;
+        codec::put_body(out, number, body, frame_max);
+        // Unwatched mandatory messages count as well: a return must find its own message, not the next one alike.
+        let print = publish
+            .mandatory
+            .then(|| fingerprint(publish.exchange, publish.routing_key, body));
+        Ok(channel.confirms.published(print, watched))
+    }
+
+    /// Looks for a confirm.
+    pub(crate) fn poll_confirm(
+        &mut self,
+        index: u32,
+        watch: Watch,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Confirmation>> {
+        match &mut self.channels[index as usize] {
+            Some(channel) => channel.confirms.poll(watch, context),
+            None => Poll::Ready(Err(gone())),
+        }
+    }
+
+    /// Nobody waits for this confirm any more.
+    pub(crate) fn forget_confirm(&mut self, index: u32, watch: Watch) {
+        if let Some(channel) = &mut self.channels[index as usize] {
+            channel.confirms.forget(watch);
+        }
+    }
+
+    /// Published messages of a channel without a confirm.
+    pub(crate) fn unconfirmed(&self, index: u32) -> usize {
+        self.channels[index as usize]
+            .as_ref()
+            .map_or(0, |channel| channel.confirms.unconfirmed())
+    }
+
+    /// Asks for an ack (`None`) or a reject, with or without requeue, of a delivery.
+    pub(crate) fn settle(&mut self, index: u32, tag: u64, reject: Option<bool>) -> Result<()> {
+        self.check_open()?;
+        let channel = self.channels[index as usize].as_mut().ok_or_else(gone)?;
+        channel.check_open()?;
+        let asked = match reject {
+            None => channel.acks.ack(tag),
+            Some(requeue) => channel.acks.reject(tag, requeue),
+        };
+        if !asked {
+            return Err(Error::new(
+                ErrorKind::UnknownDelivery,
+                "a delivery tag that is not outstanding",
+            ));
+        }
+        if !self.unflushed.contains(&index) {
+            self.unflushed.push(index);
+        }
+        Ok(())
+    }
+
+    /// Whether bytes may be added now; with a channel, whether it may publish.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] for "not now", anything else for never.
+    pub(crate) fn check_writable(&mut self, index: Option<u32>) -> Result<()> {
+        self.check_open()?;
+        let mut flow = true;
+        if let Some(index) = index {
+            let channel = self.channels[index as usize].as_ref().ok_or_else(gone)?;
+            channel.check_open()?;
+            flow = channel.flow;
+        }
+        if !flow {
+            return Err(Error::new(
+                ErrorKind::Full,
+                "the broker stopped the flow of this channel",
+            ));
+        }
+        if self.sink.out.len() + self.in_flight >= self.options.output_limit {
+            self.starved = true;
+            return Err(Error::new(ErrorKind::Full, "too many bytes are unsent"));
+        }
+        Ok(())
+    }
+
+    /// Why a channel is over, if it is.
+    pub(crate) fn channel_closed(&self, index: u32) -> Option<Error> {
+        match &self.channels[index as usize].as_ref()?.phase {
+            ChannelPhase::Closed(error) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    // Inside.
+
+    fn check_open(&self) -> Result<()> {
+        match (&self.phase, &self.reason) {
+            (Phase::Open, _) => Ok(()),
+            (_, Some(reason)) => Err(reason.clone()),
+            (_, None) => Err(Error::new(
+                ErrorKind::Closed,
+                "the connection is not open yet",
+            )),
+        }
+    }
+
+    fn next_frame(&mut self, now: Instant, input: &mut BytesMut) -> Result<bool, Fault> {
+        if matches!(self.phase, Phase::Handshake(Stage::Start)) && input.first() == Some(&b'A') {
+            return Ok(self.handle_protocol_header(input));
+        }
+        let head = codec::peek_frame(input, self.tuned.frame_max as usize)
+            .map_err(|bad| Fault::new(501, bad.0))?;
+        let Some(head) = head else { return Ok(false) };
+        if head.kind == BODY && head.size >= SLICE_FROM {
+            let mut frame = input.split_to(head.length());
+            frame.advance(7);
+            frame.truncate(head.size);
+            self.handle_body(head.channel, Piece::Owned(frame.freeze()))?;
+        } else {
+            self.handle_frame(now, head, &input[7..7 + head.size])?;
+            input.advance(head.length());
+        }
+        Ok(true)
+    }
+
+    /// A broker that does not speak 0-9-1 answers with the header of what it speaks, and hangs up.
+    fn handle_protocol_header(&mut self, input: &mut BytesMut) -> bool {
+        let Some(header) = input.first_chunk::<8>() else {
+            return false;
+        };
+        let text = if header.starts_with(b"AMQP") {
+            format!(
+                "the broker speaks AMQP {}-{}-{} only",
+                header[5], header[6], header[7]
+            )
+        } else {
+            "the peer does not speak AMQP".to_owned()
+        };
+        self.end(Error::new(ErrorKind::VersionMismatch, text));
+        false
+    }
+
+    fn handle_frame(&mut self, now: Instant, head: FrameHead, payload: &[u8]) -> Result<(), Fault> {
+        match (head.kind, head.channel) {
+            (METHOD, 0) => self.handle_connection_method(now, payload),
+            (METHOD, channel) => self.handle_channel_method(channel, payload),
+            (HEADER, channel) => {
+                let limit = self.options.max_message_size;
+                let Some((index, state, sink)) = self.channel(channel)? else {
+                    return Ok(());
+                };
+                state.handle_header(payload, limit, sink)?;
+                self.note_settlements(index);
+                Ok(())
+            }
+            (BODY, channel) => self.handle_body(channel, Piece::Borrowed(payload)),
+            (HEARTBEAT, 0) if payload.is_empty() => Ok(()),
+            _ => Err(Fault::new(501, "a heartbeat with a channel or a payload")),
+        }
+    }
+
+    fn handle_body(&mut self, channel: u16, piece: Piece<'_>) -> Result<(), Fault> {
+        let Some((index, state, sink)) = self.channel(channel)? else {
+            return Ok(());
+        };
+        state.handle_body(piece, sink)?;
+        self.note_settlements(index);
+        Ok(())
+    }
+
+    fn handle_connection_method(&mut self, now: Instant, payload: &[u8]) -> Result<(), Fault> {
+        match (codec::decode_method(payload)?, &self.phase) {
+            (Method::Start(start), Phase::Handshake(Stage::Start)) => {
+                match handshake::answer_start(&self.options, start, &mut self.sink.out) {
+                    Ok(server) => {
+                        self.server = Arc::new(server);
+                        self.phase = Phase::Handshake(Stage::Tune);
+                    }
+                    Err(error) => self.end(error),
+                }
+                Ok(())
+            }
+            (Method::Other(AMQPClass::Connection(method)), _) => {
+                self.handle_connection_class(now, method)
+            }
+            _ => Err(Fault::new(505, "a method of a channel on channel 0")),
+        }
+    }
+
+    fn handle_connection_class(&mut self, now: Instant, method: AMQPMethod) -> Result<(), Fault> {
+        match (method, &self.phase) {
+            (AMQPMethod::Close(close), _) => {
+                self.write(&AMQPMethod::CloseOk(methods::CloseOk {}));
+                let error = match self.phase {
+                    Phase::Handshake(stage) => stage.refusal(&close),
+                    _ => {
+                        let blame = (close.class_id, close.method_id);
+                        let text = close.reply_text.as_str().to_owned();
+                        Error::with_code(ErrorKind::ConnectionClosed, close.reply_code, text, blame)
+                    }
+                };
+                self.end(error);
+            }
+            (AMQPMethod::Tune(tune), Phase::Handshake(Stage::Tune)) => {
+                self.tuned = handshake::answer_tune(&self.options, &tune, &mut self.sink.out)?;
+                self.phase = Phase::Handshake(Stage::Open);
+            }
+            (AMQPMethod::OpenOk(_), Phase::Handshake(Stage::Open)) => {
+                self.phase = Phase::Open;
+                self.heartbeat.start(self.tuned.heartbeat, now);
+                self.sink.events.push_back(Event::Opened);
+            }
+            (AMQPMethod::Blocked(blocked), Phase::Open) => {
+                self.sink
+                    .events
+                    .push_back(Event::Blocked(Some(Arc::from(blocked.reason.as_str()))));
+            }
+            (AMQPMethod::Unblocked(_), Phase::Open) => {
+                self.sink.events.push_back(Event::Blocked(None))
+            }
+            (AMQPMethod::CloseOk(_), Phase::Closing { .. }) => {
+                let reason = self.reason.clone();
+                self.end(
+                    reason.unwrap_or_else(|| {
+                        Error::new(ErrorKind::Closed, "the connection was closed")
+                    }),
+                );
+            }
+            (_, Phase::Closing { .. }) => {}
+            _ => return Err(Fault::new(503, "a method of the connection out of turn")),
+        }
+        Ok(())
+    }
+
+    fn handle_channel_method(&mut self, number: u16, payload: &[u8]) -> Result<(), Fault> {
+        let Some((index, channel, sink)) = self.channel(number)? else {
+            return Ok(());
+        };
+        let over = match codec::decode_method(payload)? {
+            Method::Deliver(deliver) => channel.handle_deliver(&deliver, sink).map(|()| false),
+            Method::Return(returned) => channel.handle_return(&returned, sink).map(|()| false),
+            Method::Ack { tag, multiple } => channel
+                .handle_confirm(tag, multiple, true, sink)
+                .map(|()| false),
+            Method::Nack { tag, multiple } => channel
+                .handle_confirm(tag, multiple, false, sink)
+                .map(|()| false),
+            Method::Other(AMQPClass::Connection(_)) | Method::Start(_) => {
+                Err(Fault::new(503, "a method of the connection on a channel"))
+            }
+            Method::Other(method) => channel.handle_method(method, sink),
+        }?;
+        if over {
+            self.numbers[usize::from(number)] = None;
+            if self.channels[index as usize]
+                .as_ref()
+                .is_some_and(|channel| channel.released)
+            {
+                self.forget_channel(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// The channel a frame is for; `None` when the connection is being closed and frames are of no interest.
+    fn channel(
+        &mut self,
+        number: u16,
+    ) -> Result<Option<(u32, &mut ChannelState, &mut Sink)>, Fault> {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Handshake(_) => {
+                return Err(Fault::new(503, "a frame of a channel during the handshake"));
+            }
+            Phase::Closing { .. } | Phase::Closed => return Ok(None),
+        }
+        let index = self.numbers.get(usize::from(number)).copied().flatten();
+        let state = index.and_then(|index| Some((index, self.channels[index as usize].as_mut()?)));
+        match state {
+            Some((index, state)) => Ok(Some((index, state, &mut self.sink))),
+            None => Err(Fault::new(504, "a frame on a channel that is not open")),
+        }
+    }
+
+    /// A delivery that was read over may have asked for its own settlement.
+    fn note_settlements(&mut self, index: u32) {
+        let pending = self.channels[index as usize]
+            .as_ref()
+            .is_some_and(|channel| channel.acks.is_pending());
+        if pending && !self.unflushed.contains(&index) {
+            self.unflushed.push(index);
+        }
+    }
+
+    fn flush_acks(&mut self) {
+        while let Some(index) = self.unflushed.pop() {
+            if let Some(channel) = &mut self.channels[index as usize] {
+                channel.flush_acks(&mut self.sink.out);
+            }
+        }
+    }
+
+    fn release_answers(&mut self) {
+        for (call, answer) in self.sink.staged.drain(..) {
+            self.sink.wakers.extend(self.calls.complete(call, answer));
+        }
+    }
+
+    fn free_number(&mut self) -> Result<u16> {
+        let most = usize::from(self.tuned.channel_max);
+        if let Some(number) = (1..self.numbers.len()).find(|&number| self.numbers[number].is_none())
+        {
+            return Ok(number as u16);
+        }
+        if self.numbers.len() > most {
+            return Err(Error::new(
+                ErrorKind::NoFreeChannel,
+                format!("all {most} channels are open"),
+            ));
+        }
+        self.numbers.push(None);
+        Ok((self.numbers.len() - 1) as u16)
+    }
+
+    fn forget_channel(&mut self, index: u32) {
+        if self.channels[index as usize].take().is_some() {
+            self.unflushed.retain(|&other| other != index);
+            self.free_indices.push(index);
+        }
+    }
+
+    /// Closes the connection because of what the peer did. Nothing that it still sends is of interest.
+    fn handle_fault(&mut self, fault: Fault) {
+        if !matches!(self.phase, Phase::Handshake(_)) {
+            self.write_close(fault.code, fault.text);
+        }
+        self.end(Error::with_code(
+            ErrorKind::Protocol,
+            fault.code,
+            fault.text,
+            (0, 0),
+        ));
+    }
+
+    /// The connection is over: everything under way ends with the reason.
+    fn end(&mut self, error: Error) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        let error = match (&self.phase, &self.reason) {
+            // A close of our own ends well however the broker hangs up.
+            (Phase::Closing { .. }, Some(reason)) if error.kind() != ErrorKind::Timeout => {
+                reason.clone()
+            }
+            _ => error,
+        };
+        self.phase = Phase::Closed;
+        self.fail_channels(&error);
+        self.release_answers();
+        self.reason = Some(error.clone());
+        self.sink.events.push_back(Event::Closed(error));
+    }
+
+    fn fail_channels(&mut self, error: &Error) {
+        self.unflushed.clear();
+        for index in 0..self.channels.len() {
+            if let Some(channel) = &mut self.channels[index] {
+                channel.fail(error, &mut self.sink);
+                self.numbers[usize::from(channel.number)] = None;
+                if channel.released {
+                    self.forget_channel(index as u32);
+                }
+            }
+        }
+    }
+
+    fn write_close(&mut self, code: u16, text: &str) {
+        let close = methods::Close {
+            reply_code: code,
+            reply_text: text.into(),
+            class_id: 0,
+            method_id: 0,
+        };
+        self.write(&AMQPMethod::Close(close));
+    }
+
+    fn write(&mut self, method: &AMQPMethod) {
+        // Codes and texts of this crate: nothing that could fail to encode.
+        let written = codec::put_method(
+            &mut self.sink.out,
+            0,
+            &AMQPClass::Connection(method.clone()),
+            None,
+        );
+        debug_assert!(written.is_ok());
+    }
+}
+
+/// `channel.close` as the Python peer sends it: code 0, no text.
+pub(crate) fn close_method() -> AMQPClass {
+    AMQPClass::Channel(amq_protocol::protocol::channel::AMQPMethod::Close(
+        Default::default(),
+    ))
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Closed, "the channel is gone")
+}
