@@ -1,0 +1,70 @@
+//! The duplicate cache: the last ids a listener has seen (wire spec 14).
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::wire::ids::parse_hex;
+
+/// The last ids in order of arrival; one that comes again is not moved.
+///
+/// ```
+/// use oslo_messaging_proto::Duplicates;
+///
+/// let mut seen = Duplicates::new(Duplicates::REFERENCE_CAPACITY);
+/// assert!(seen.insert("a"));
+/// assert!(!seen.insert("a"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Duplicates {
+    capacity: usize,
+    order: VecDeque<Key>,
+    known: HashSet<Key>,
+}
+
+/// An id: the number of a regular one, else its text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Id(u128),
+    Text(Box<str>),
+}
+
+impl Duplicates {
+    /// How many ids the reference remembers.
+    pub const REFERENCE_CAPACITY: usize = 16;
+
+    /// A cache of the last `capacity` ids; with 0 nothing is ever a duplicate.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            order: VecDeque::new(),
+            known: HashSet::new(),
+        }
+    }
+
+    /// Notes an id. False if it is known: the message is a duplicate.
+    pub fn insert(&mut self, id: &str) -> bool {
+        if self.capacity == 0 {
+            return true;
+        }
+        let key = parse_hex(id).map_or_else(|| Key::Text(id.into()), Key::Id);
+        if !self.known.insert(key.clone()) {
+            return false;
+        }
+        if self.order.len() == self.capacity
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.order.push_back(key);
+        true
+    }
+
+    /// How many ids are remembered.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}

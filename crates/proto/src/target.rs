@@ -1,0 +1,253 @@
+//! Where a message goes, and what a server or endpoint answers for (parity 1.1).
+
+use std::fmt;
+
+/// A target: exchange, topic, namespace, version, server, fanout, legacy namespaces; nothing set by default (parity T1).
+///
+/// A server needs topic and server, a client a topic, an endpoint has namespace and version. Setters take the target by
+/// value, so that a changed copy is `target.clone().server("node-2")`; unlike the reference a copy keeps its legacy
+/// namespaces, and equal targets hash alike.
+///
+/// ```
+/// use oslo_messaging_proto::Target;
+///
+/// let target = Target::topic("conductor").server("node-1");
+/// assert_eq!(target.to_string(), "<Target topic=conductor, server=node-1>");
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Target {
+    exchange: Option<String>,
+    topic: Option<String>,
+    namespace: Option<String>,
+    version: Option<String>,
+    server: Option<String>,
+    fanout: bool,
+    legacy_namespaces: Vec<Option<String>>,
+}
+
+/// A target lacks what the use it is put to needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// Parity T6.
+    #[error("A topic is required to send")]
+    NoTopicToSend,
+    /// Parity T7.
+    #[error("A server's target must have topic and server names specified")]
+    NoTopicOrServer,
+    /// Parity T8.
+    #[error("A target must have topic specified")]
+    NoTopicToListen,
+}
+
+/// A name, unless it is missing or empty.
+fn filled(name: &Option<String>) -> Option<&str> {
+    name.as_deref().filter(|name| !name.is_empty())
+}
+
+/// # Construction
+impl Target {
+    /// A target with nothing set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A target with a topic.
+    pub fn topic(topic: impl Into<String>) -> Self {
+        Self {
+            topic: Some(topic.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Sets the topic of an existing target.
+    #[must_use]
+    pub fn with_topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// Sets the exchange; without one the transport's control exchange is used.
+    #[must_use]
+    pub fn exchange(mut self, exchange: impl Into<String>) -> Self {
+        self.exchange = Some(exchange.into());
+        self
+    }
+
+    /// Sets the server.
+    #[must_use]
+    pub fn server(mut self, server: impl Into<String>) -> Self {
+        self.server = Some(server.into());
+        self
+    }
+
+    /// Forgets the server: any server of the topic.
+    #[must_use]
+    pub fn any_server(mut self) -> Self {
+        self.server = None;
+        self
+    }
+
+    /// Sets the namespace of the interface.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Sets the version of the interface, `major.minor`.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Whether messages go to every server of the topic.
+    #[must_use]
+    pub fn fanout(mut self, fanout: bool) -> Self {
+        self.fanout = fanout;
+        self
+    }
+
+    /// Namespaces an endpoint answers for besides its own (parity T3). `None` is the null namespace.
+    #[must_use]
+    pub fn legacy_namespaces<I>(mut self, namespaces: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<LegacyNamespace>,
+    {
+        self.legacy_namespaces = namespaces
+            .into_iter()
+            .map(|namespace| namespace.into().0)
+            .collect();
+        self
+    }
+}
+
+/// # What is set
+impl Target {
+    /// The exchange.
+    pub fn exchange_name(&self) -> Option<&str> {
+        filled(&self.exchange)
+    }
+
+    /// The topic.
+    pub fn topic_name(&self) -> Option<&str> {
+        filled(&self.topic)
+    }
+
+    /// The server.
+    pub fn server_name(&self) -> Option<&str> {
+        filled(&self.server)
+    }
+
+    /// The namespace.
+    pub fn namespace_name(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// The version as it was given.
+    pub fn version_text(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// Whether messages go to every server of the topic; wins over a server (parity T9).
+    pub fn is_fanout(&self) -> bool {
+        self.fanout
+    }
+
+    /// The namespace and the legacy ones; `None` is the null namespace (parity T3).
+    pub fn accepted_namespaces(&self) -> impl Iterator<Item = Option<&str>> {
+        std::iter::once(self.namespace.as_deref())
+            .chain(self.legacy_namespaces.iter().map(Option::as_deref))
+    }
+}
+
+/// # Rules
+impl Target {
+    /// The topic a client sends to (parity T6).
+    ///
+    /// # Errors
+    /// [`TargetError::NoTopicToSend`] if it is missing or empty.
+    pub fn require_topic(&self) -> Result<&str, TargetError> {
+        self.topic_name().ok_or(TargetError::NoTopicToSend)
+    }
+
+    /// The topic and server a server listens as (parity T7).
+    ///
+    /// # Errors
+    /// [`TargetError::NoTopicOrServer`] if one is missing or empty.
+    pub fn require_topic_and_server(&self) -> Result<(&str, &str), TargetError> {
+        self.topic_name()
+            .zip(self.server_name())
+            .ok_or(TargetError::NoTopicOrServer)
+    }
+
+    /// The topic a notification listener listens on (parity T8).
+    ///
+    /// # Errors
+    /// [`TargetError::NoTopicToListen`] if it is missing or empty.
+    pub fn require_listen_topic(&self) -> Result<&str, TargetError> {
+        self.topic_name().ok_or(TargetError::NoTopicToListen)
+    }
+}
+
+/// A namespace an endpoint used to have: a name, or the null namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegacyNamespace(Option<String>);
+
+impl From<&str> for LegacyNamespace {
+    fn from(name: &str) -> Self {
+        Self(Some(name.to_owned()))
+    }
+}
+
+impl From<String> for LegacyNamespace {
+    fn from(name: String) -> Self {
+        Self(Some(name))
+    }
+}
+
+impl From<Option<&str>> for LegacyNamespace {
+    fn from(name: Option<&str>) -> Self {
+        Self(name.map(str::to_owned))
+    }
+}
+
+impl From<Option<String>> for LegacyNamespace {
+    fn from(name: Option<String>) -> Self {
+        Self(name)
+    }
+}
+
+/// As the reference writes it: only what is set (parity T5).
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<Target")?;
+        let mut separator = " ";
+        let names = [
+            ("exchange", &self.exchange),
+            ("topic", &self.topic),
+            ("namespace", &self.namespace),
+            ("version", &self.version),
+            ("server", &self.server),
+        ];
+        for (name, value) in names
+            .iter()
+            .filter_map(|(name, value)| Some((name, filled(value)?)))
+        {
+            write!(f, "{separator}{name}={value}")?;
+            separator = ", ";
+        }
+        if self.fanout {
+            write!(f, "{separator}fanout=True")?;
+        }
+        f.write_str(">")
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of transport URLs, row by row of the parity table.

@@ -1,0 +1,73 @@
+//! Ids of messages: random UUIDs of version 4 as 32 lower case hex digits (wire spec 1).
+//!
+//! Drawn by the caller: this crate has no randomness.
+
+use std::fmt;
+
+/// The 32 digits of an id.
+pub(crate) fn hex(id: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (index, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(id >> (124 - 4 * index) & 0xf) as usize];
+    }
+    digits
+}
+
+/// The id 32 lower case hex digits mean; nothing else is taken, so that text and id stand for each other.
+pub(crate) fn parse_hex(text: &str) -> Option<u128> {
+    let digits: &[u8; 32] = text.as_bytes().try_into().ok()?;
+    digits.iter().try_fold(0, |id: u128, &digit| match digit {
+        b'0'..=b'9' => Some(id << 4 | u128::from(digit - b'0')),
+        b'a'..=b'f' => Some(id << 4 | u128::from(digit - b'a' + 10)),
+        _ => None,
+    })
+}
+
+/// Marks random bits as a UUID of version 4.
+const fn version_4(random: u128) -> u128 {
+    random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident),*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(u128);
+
+        impl $name {
+            /// An id from 128 random bits, six of which are overwritten to mark it as a UUID of version 4.
+            pub const fn from_random(random: u128) -> Self {
+                Self(version_4(random))
+            }
+
+            /// The id that 32 lower case hex digits mean; any other text is none of ours.
+            pub fn parse(text: &str) -> Option<Self> {
+                parse_hex(text).map(Self)
+            }
+
+            /// The number the digits mean.
+            pub const fn as_u128(self) -> u128 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", self.0)
+            }
+        }
+    )*};
+}
+
+ids!(
+    /// `_msg_id`: what a call and its replies have in common.
+    MsgId,
+    /// `_unique_id`: what the copies of one message have in common.
+    UniqueId
+);

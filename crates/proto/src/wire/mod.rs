@@ -1,0 +1,10 @@
+//! The messages: what is in the body of an AMQP message (wire spec 6 to 12, 17).
+
+pub mod args;
+pub mod context;
+pub mod envelope;
+pub mod failure;
+pub mod ids;
+pub mod reply;
+pub mod request;
+mod tags;

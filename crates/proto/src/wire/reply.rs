@@ -1,0 +1,197 @@
+//! A reply: the result or failure of a call, or a sign of life (wire spec 9, 11, 12).
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::error::{DecodeError, EncodeError};
+use crate::json::raw::RawJson;
+use crate::json::scan::Kind;
+use crate::json::ser::write_value;
+use crate::json::write::{push_content, push_string};
+use crate::wire::envelope::{close_envelope, open, open_envelope, with_scratch};
+use crate::wire::failure::{Failure, FailureError};
+use crate::wire::ids::{MsgId, UniqueId, hex};
+
+/// Room left for what [`ReplyBody::finish`] adds when ids have their usual length.
+const ROOM: usize = 160;
+
+/// A reply without its ids: written when the handler ends, in the handler's own types, before anybody knows how often it
+/// must be sent.
+#[derive(Clone)]
+pub struct ReplyBody {
+    /// The envelope and the first keys of the message, up to and without the comma before `_msg_id`.
+    text: Vec<u8>,
+}
+
+/// A reply ready to be published, which remembers where its `_unique_id` stands.
+#[derive(Clone)]
+pub struct SealedReply {
+    body: Bytes,
+    unique_id_at: usize,
+}
+
+impl ReplyBody {
+    /// The reply of a method that returned `result`.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if it has no JSON form. The reference sends nothing then and lets the caller time out.
+    pub fn encode_result<T: Serialize + ?Sized>(result: &T) -> Result<Self, EncodeError> {
+        let text = with_scratch(ROOM, |out| {
+            open_envelope(out);
+            out.extend_from_slice(b"{\\\"result\\\": ");
+            write_value::<true, T>(out, result)?;
+            out.extend_from_slice(b", \\\"failure\\\": null, \\\"ending\\\": true");
+            Ok(())
+        })?;
+        Ok(Self { text })
+    }
+
+    /// The reply of a method that returned nothing.
+    pub fn null() -> Self {
+        Self::fixed(b"{\\\"result\\\": null, \\\"failure\\\": null, \\\"ending\\\": true")
+    }
+
+    /// A sign of life; to be sent only to a caller that asked for it.
+    pub fn heartbeat() -> Self {
+        Self::fixed(b"{\\\"result\\\": null, \\\"failure\\\": null, \\\"ending\\\": false")
+    }
+
+    /// The reply of a method that failed.
+    pub fn failure(failure: &Failure) -> Self {
+        let failure = failure.encode();
+        let mut text = Vec::with_capacity(2 * failure.len() + 2 * ROOM);
+        open_envelope(&mut text);
+        text.extend_from_slice(b"{\\\"result\\\": null, \\\"failure\\\": ");
+        push_string::<true>(&mut text, &failure);
+        text.extend_from_slice(b", \\\"ending\\\": true");
+        Self { text }
+    }
+
+    fn fixed(message: &[u8]) -> Self {
+        let mut text = Vec::with_capacity(message.len() + 48 + ROOM);
+        open_envelope(&mut text);
+        text.extend_from_slice(message);
+        Self { text }
+    }
+
+    /// Adds the ids: the request's `_msg_id` and a new `_unique_id`.
+    pub fn finish(self, msg_id: &str, unique_id: UniqueId) -> SealedReply {
+        let mut text = self.text;
+        text.extend_from_slice(b", \\\"_msg_id\\\": \\\"");
+        push_content::<true>(&mut text, msg_id);
+        text.extend_from_slice(b"\\\", \\\"_unique_id\\\": \\\"");
+        let unique_id_at = text.len();
+        text.extend_from_slice(&hex(unique_id.as_u128()));
+        text.extend_from_slice(b"\\\"}");
+        close_envelope(&mut text);
+        SealedReply {
+            body: Bytes::from(text),
+            unique_id_at,
+        }
+    }
+}
+
+impl std::fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ReplyBody({} bytes)", self.text.len())
+    }
+}
+
+impl SealedReply {
+    /// The body to publish.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The body to publish.
+    pub fn into_body(self) -> Bytes {
+        self.body
+    }
+
+    /// The same reply with another `_unique_id`: for the next attempt to reach a reply queue that is missing
+    /// (wire spec 13). A publish repeated after a reconnect keeps its bytes instead.
+    #[must_use]
+    pub fn renew(&self, unique_id: UniqueId) -> Self {
+        let mut text = self.body.to_vec();
+        text[self.unique_id_at..self.unique_id_at + 32].copy_from_slice(&hex(unique_id.as_u128()));
+        Self {
+            body: Bytes::from(text),
+            unique_id_at: self.unique_id_at,
+        }
+    }
+}
+
+impl std::fmt::Debug for SealedReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SealedReply({} bytes)", self.body.len())
+    }
+}
+
+/// A reply as a caller received it.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    msg_id: Option<RawJson>,
+    result: Option<RawJson>,
+    failure: Option<RawJson>,
+    ending: bool,
+}
+
+impl Reply {
+    /// Takes a reply out of a body, with or without envelope.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: to be rejected without requeue.
+    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut reply = Self {
+            msg_id: None,
+            result: None,
+            failure: None,
+            ending: false,
+        };
+        open(body)?.each(|key, value| match key.as_str() {
+            "_msg_id" => reply.msg_id = Some(value),
+            "result" => reply.result = Some(value).filter(|value| !value.is_null()),
+            "failure" => reply.failure = Some(value).filter(RawJson::is_truthy),
+            "ending" => reply.ending = value.is_truthy(),
+            _ => {}
+        })?;
+        Ok(reply)
+    }
+
+    /// Which call it belongs to; none if it has no id, or one that is none of ours.
+    pub fn msg_id(&self) -> Option<MsgId> {
+        let text = self.msg_id.as_ref()?.as_str();
+        MsgId::parse(text.strip_prefix('"')?.strip_suffix('"')?)
+    }
+
+    /// The result; none if it is null or missing.
+    pub fn result(&self) -> Option<&RawJson> {
+        self.result.as_ref()
+    }
+
+    /// The failure, if there is one.
+    ///
+    /// # Errors
+    /// [`FailureError`] inside if there is one that cannot be read: the call has failed, why is not known.
+    pub fn failure(&self) -> Option<Result<Failure, FailureError>> {
+        let failure = self.failure.as_ref()?;
+        if failure.kind() != Kind::String {
+            return Some(Err(FailureError::NotText));
+        }
+        let text = failure.parse::<std::borrow::Cow<'_, str>>();
+        Some(
+            text.map_err(FailureError::Json)
+                .and_then(|text| Failure::decode(&text)),
+        )
+    }
+
+    /// Whether this is the last reply to the call.
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// Whether this is a mere sign of life.
+    pub fn is_heartbeat(&self) -> bool {
+        self.result.is_none() && self.failure.is_none() && !self.ending
+    }
+}

@@ -1,0 +1,408 @@
+//! A request: a call or a cast (wire spec 7 and 8).
+//!
+//! Sending serialises once, straight into the envelope. Receiving unescapes the envelope's string once and cuts everything
+//! out of that; arguments stay text until an endpoint reads them. What a server takes and answers with a failure
+//! (a method that is no string, …) is kept as a [`RequestFault`]; what it rejects is a [`DecodeError`].
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::error::{DecodeError, EncodeError};
+use crate::json::number::FloatText;
+use crate::json::raw::RawJson;
+use crate::json::scan::Kind;
+use crate::json::ser::write_value;
+use crate::json::text::Text;
+use crate::json::write::{push_content, push_raw, push_string, push_u64};
+use crate::version::VersionError;
+use crate::wire::args::Args;
+use crate::wire::context::Context;
+use crate::wire::envelope::{close_envelope, open, open_envelope, with_scratch};
+use crate::wire::failure::Failure;
+use crate::wire::ids::{MsgId, UniqueId, hex};
+
+/// The prefix of context keys.
+const CONTEXT: &str = "_context_";
+
+/// Everything of a request but its arguments and context.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The namespace of the interface.
+    pub namespace: Option<&'a str>,
+    /// The version of the interface, `major.minor`.
+    pub version: Option<&'a str>,
+    /// What only a call has; a cast has none.
+    pub call: Option<CallHead<'a>>,
+    /// New for each message.
+    pub unique_id: UniqueId,
+}
+
+/// What a call has and a cast does not.
+#[derive(Debug, Clone, Copy)]
+pub struct CallHead<'a> {
+    /// New for each call.
+    pub msg_id: MsgId,
+    /// The caller's reply queue.
+    pub reply_q: &'a str,
+    /// The call monitor timeout: how long the caller waits for a sign of life.
+    pub monitor: Option<Duration>,
+}
+
+/// Writes the body of a request.
+///
+/// `args` must serialise to an object (a struct, a map, [`Args`]); `()` and `None` stand for no arguments.
+///
+/// # Errors
+/// [`EncodeError`] if `args` has no JSON form or is no object.
+///
+/// ```
+/// use oslo_messaging_proto::{Context, RequestHead, UniqueId, encode_request};
+///
+/// let head = RequestHead {
+///     method: "ping", namespace: None, version: None, call: None, unique_id: UniqueId::from_random(7),
+/// };
+/// let body = encode_request(&head, &(), &Context::new())?;
+/// assert!(body.starts_with(br#"{"oslo.version": "2.0", "oslo.message": "{\"method\": \"ping\", \"args\": {}, "#));
+/// # Ok::<(), oslo_messaging_proto::EncodeError>(())
+/// ```
+pub fn encode_request<A: Serialize + ?Sized>(
+    head: &RequestHead<'_>,
+    args: &A,
+    context: &Context,
+) -> Result<Bytes, EncodeError> {
+    with_scratch(0, |out| {
+        open_envelope(out);
+        out.extend_from_slice(b"{\\\"method\\\": ");
+        push_string::<true>(out, head.method);
+        out.extend_from_slice(b", \\\"args\\\": ");
+        write_args(out, args)?;
+        if let Some(namespace) = head.namespace {
+            out.extend_from_slice(b", \\\"namespace\\\": ");
+            push_string::<true>(out, namespace);
+        }
+        if let Some(version) = head.version {
+            out.extend_from_slice(b", \\\"version\\\": ");
+            push_string::<true>(out, version);
+        }
+        if let Some(call) = &head.call {
+            write_call(out, call);
+        }
+        out.extend_from_slice(b", \\\"_unique_id\\\": \\\"");
+        out.extend_from_slice(&hex(head.unique_id.as_u128()));
+        out.extend_from_slice(b"\\\"");
+        for (key, value) in context.iter() {
+            out.extend_from_slice(b", \\\"_context_");
+            push_content::<true>(out, key);
+            out.extend_from_slice(b"\\\": ");
+            push_raw::<true>(out, value.as_str());
+        }
+        out.push(b'}');
+        close_envelope(out);
+        Ok(())
+    })
+    .map(Bytes::from)
+}
+
+fn write_args<A: Serialize + ?Sized>(out: &mut Vec<u8>, args: &A) -> Result<(), EncodeError> {
+    let start = out.len();
+    write_value::<true, A>(out, args)?;
+    if out[start..] == *b"null" {
+        out.truncate(start);
+        out.extend_from_slice(b"{}");
+    }
+    if out.get(start) == Some(&b'{') {
+        Ok(())
+    } else {
+        Err(EncodeError::ArgsNotObject)
+    }
+}
+
+fn write_call(out: &mut Vec<u8>, call: &CallHead<'_>) {
+    out.extend_from_slice(b", \\\"_msg_id\\\": \\\"");
+    out.extend_from_slice(&hex(call.msg_id.as_u128()));
+    out.extend_from_slice(b"\\\", \\\"_reply_q\\\": ");
+    push_string::<true>(out, call.reply_q);
+    out.extend_from_slice(b", \\\"_timeout\\\": ");
+    match call.monitor {
+        None => out.extend_from_slice(b"null"),
+        Some(timeout) if timeout.subsec_nanos() == 0 => push_u64(out, timeout.as_secs()),
+        Some(timeout) => {
+            out.extend_from_slice(FloatText::of(timeout.as_secs_f64()).as_str().as_bytes())
+        }
+    }
+}
+
+/// A part that should be a string.
+#[derive(Debug, Clone)]
+enum Part {
+    Missing,
+    Text(Text),
+    Other(Kind),
+}
+
+impl Part {
+    fn of(value: &RawJson) -> Self {
+        let text = value.as_str();
+        match value.kind() {
+            Kind::String if text.contains('\\') => match value.parse() {
+                Ok(text) => Self::Text(Text::owned(text)),
+                // Invariant: it is a checked string.
+                Err(_) => Self::Other(Kind::String),
+            },
+            Kind::String => Self::Text(value.text().slice(1..text.len() - 1)),
+            kind => Self::Other(kind),
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn filled(&self) -> Option<&str> {
+        self.text().filter(|text| !text.is_empty())
+    }
+}
+
+/// A request as a server received it.
+#[derive(Clone)]
+pub struct Request {
+    method: Part,
+    args: Result<Args, Kind>,
+    namespace: Part,
+    version: Part,
+    msg_id: Part,
+    reply_q: Part,
+    unique_id: Part,
+    context: Context,
+    heartbeat_interval: Option<Duration>,
+    extra: Vec<(Text, RawJson)>,
+}
+
+/// Something is wrong with a request in a way that the server answers with a failure instead of rejecting the message
+/// (wire spec 8.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestFault {
+    /// `method` is missing or no string.
+    #[error("attribute name must be string, not '{}'", .0.python_name())]
+    Method(Kind),
+    /// `args` is no object.
+    #[error("'{}' object has no attribute 'items'", .0.python_name())]
+    Args(Kind),
+    /// `namespace` is neither a string nor null: no endpoint has such a namespace.
+    #[error("namespace must be a string, not '{}'", .0.python_name())]
+    Namespace(Kind),
+    /// `version` is neither a string nor null.
+    #[error("'{}' object has no attribute 'split'", .0.python_name())]
+    Version(Kind),
+}
+
+impl RequestFault {
+    /// The failure the reference answers with.
+    pub fn to_failure(self) -> Failure {
+        let class = match self {
+            Self::Method(_) | Self::Namespace(_) => "TypeError",
+            Self::Args(_) | Self::Version(_) => "AttributeError",
+        };
+        Failure::builtin(class, self.to_string())
+    }
+}
+
+impl VersionError {
+    /// The failure the reference answers a request with that asks for such a version.
+    pub fn to_failure(&self) -> Failure {
+        match self {
+            Self::TooFewParts { .. } => Failure::builtin("IndexError", "list index out of range"),
+            Self::NotANumber { part } => Failure::builtin(
+                "ValueError",
+                format!("invalid literal for int() with base 10: '{part}'"),
+            ),
+        }
+    }
+}
+
+impl Request {
+    /// Takes a request out of a body, with or without envelope.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: to be rejected without requeue.
+    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let opened = open(body)?;
+        let mut request = Self {
+            method: Part::Missing,
+            args: Ok(Args::new()),
+            namespace: Part::Missing,
+            version: Part::Missing,
+            msg_id: Part::Missing,
+            reply_q: Part::Missing,
+            unique_id: Part::Missing,
+            context: Context::new(),
+            heartbeat_interval: None,
+            extra: Vec::new(),
+        };
+        let mut context = Vec::new();
+        let mut timeout = None;
+        opened.each(|key, value| match key.as_str() {
+            "method" => request.method = Part::of(&value),
+            "args" => request.args = Args::from_raw(value).map_err(|other| other.kind()),
+            "namespace" => request.namespace = Part::of(&value),
+            "version" => request.version = Part::of(&value),
+            "_msg_id" => request.msg_id = Part::of(&value),
+            "_reply_q" => request.reply_q = Part::of(&value),
+            "_unique_id" => request.unique_id = Part::of(&value),
+            "_timeout" => timeout = Some(value),
+            name if name.starts_with(CONTEXT) => {
+                if context.is_empty() {
+                    context.reserve(24);
+                }
+                context.push((key.slice(CONTEXT.len()..name.len()), value));
+            }
+            _ => request.extra.push((key, value)),
+        })?;
+        request.heartbeat_interval = timeout.as_ref().and_then(heartbeat_interval);
+        request.context = Context::received(context, timeout.filter(|value| !value.is_null()));
+        Ok(request)
+    }
+
+    /// The method.
+    ///
+    /// # Errors
+    /// [`RequestFault::Method`] if it is missing or no string.
+    pub fn method(&self) -> Result<&str, RequestFault> {
+        match &self.method {
+            Part::Text(method) => Ok(method),
+            Part::Missing => Err(RequestFault::Method(Kind::Null)),
+            Part::Other(kind) => Err(RequestFault::Method(*kind)),
+        }
+    }
+
+    /// The arguments; none if there are none.
+    ///
+    /// # Errors
+    /// [`RequestFault::Args`] if they are no object.
+    pub fn args(&self) -> Result<&Args, RequestFault> {
+        self.args.as_ref().map_err(|kind| RequestFault::Args(*kind))
+    }
+
+    /// The namespace; a null one is none.
+    ///
+    /// # Errors
+    /// [`RequestFault::Namespace`] if it is something else than a string or null.
+    pub fn namespace(&self) -> Result<Option<&str>, RequestFault> {
+        match &self.namespace {
+            Part::Other(kind) if *kind != Kind::Null => Err(RequestFault::Namespace(*kind)),
+            part => Ok(part.text()),
+        }
+    }
+
+    /// The version asked for: `1.0` if there is none, and nothing (which no endpoint supports) if it is null.
+    ///
+    /// # Errors
+    /// [`RequestFault::Version`] if it is something else than a string or null.
+    pub fn version(&self) -> Result<Option<&str>, RequestFault> {
+        match &self.version {
+            Part::Missing => Ok(Some("1.0")),
+            Part::Other(Kind::Null) => Ok(None),
+            Part::Other(kind) => Err(RequestFault::Version(*kind)),
+            Part::Text(version) => Ok(Some(version)),
+        }
+    }
+
+    /// `_msg_id`: what the reply must repeat; a cast has none, and neither has a call whose id is empty or no string.
+    pub fn msg_id(&self) -> Option<&str> {
+        self.msg_id.filled()
+    }
+
+    /// `_reply_q`: the queue the reply goes to. Empty ones and those that are no string count as missing.
+    pub fn reply_q(&self) -> Option<&str> {
+        self.reply_q.filled()
+    }
+
+    /// `_unique_id`, which a duplicate repeats. Empty ones and those that are no string count as missing.
+    pub fn unique_id(&self) -> Option<&str> {
+        self.unique_id.filled()
+    }
+
+    /// How often the caller wants a heartbeat: half the integer part of `_timeout`, if that is at least one second
+    /// (wire spec 11).
+    pub fn heartbeat_interval(&self) -> Option<Duration> {
+        self.heartbeat_interval
+    }
+
+    /// The context.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Takes the arguments out, leaving none.
+    ///
+    /// # Errors
+    /// [`RequestFault::Args`] if they are no object.
+    pub fn take_args(&mut self) -> Result<Args, RequestFault> {
+        std::mem::replace(&mut self.args, Ok(Args::new())).map_err(RequestFault::Args)
+    }
+
+    /// Takes the context out, leaving an empty one.
+    pub fn take_context(&mut self) -> Context {
+        std::mem::take(&mut self.context)
+    }
+
+    /// Members of the message that mean nothing to a server, in order.
+    pub fn extra(&self) -> impl Iterator<Item = (&str, &RawJson)> {
+        self.extra.iter().map(|(key, value)| (key.as_str(), value))
+    }
+}
+
+/// Half the integer part of `_timeout` as Python's `int` takes it, if at least a second.
+fn heartbeat_interval(timeout: &RawJson) -> Option<Duration> {
+    let seconds = match timeout.kind() {
+        Kind::Integer => timeout
+            .as_str()
+            .parse::<u64>()
+            .ok()
+            .or_else(|| (!timeout.as_str().starts_with('-')).then_some(u64::MAX))?,
+        Kind::Float => {
+            let number = timeout
+                .parse::<f64>()
+                .ok()
+                .filter(|number| number.is_finite() && *number >= 0.0)?;
+            number as u64
+        }
+        Kind::String => {
+            let text: String = timeout.parse().ok()?;
+            let digits = text.trim();
+            let digits = digits.strip_prefix('+').unwrap_or(digits);
+            digits
+                .parse::<u64>()
+                .ok()
+                .filter(|_| !digits.starts_with('+'))?
+        }
+        _ => return None,
+    };
+    // A century is for ever, and can be added to a clock.
+    let seconds = seconds.min(100 * 366 * 24 * 3600);
+    (seconds >= 2).then(|| Duration::from_secs(seconds) / 2)
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("namespace", &self.namespace)
+            .field("version", &self.version)
+            .field("msg_id", &self.msg_id)
+            .field("reply_q", &self.reply_q)
+            .field("unique_id", &self.unique_id)
+            .field("args", &self.args)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
