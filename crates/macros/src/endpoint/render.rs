@@ -1,0 +1,224 @@
+//! Prints the `impl Endpoint`.
+//!
+//! All paths begin at `::oslo_messaging`, and all of them but the check of argument names are public
+//! API. Spans are those of the types concerned, so that the compiler's complaints point there.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Expr, ExprLit, Lit, Type, parse_quote};
+
+use super::attribute::Header;
+use super::parse::{Absent, Answer, Argument, Block, Method};
+
+/// The implementation for a whole block.
+pub(crate) fn endpoint(header: &Header, block: &Block) -> TokenStream {
+    let of = &block.of;
+    let mut generics = block.generics.clone();
+    if generics.type_params().next().is_some() {
+        let clause = generics.make_where_clause();
+        clause
+            .predicates
+            .push(parse_quote!(#of: ::core::marker::Send + ::core::marker::Sync + 'static));
+    }
+    let (parameters, _, clause) = generics.split_for_impl();
+    let interface = interface(header);
+    let infos = block.methods.iter().map(info);
+    let calls = block
+        .methods
+        .iter()
+        .map(|method| call(of, &block.name, method));
+    quote! {
+        #[automatically_derived]
+        #[allow(clippy::all, unused_mut, unreachable_patterns)]
+        impl #parameters ::oslo_messaging::rpc::endpoint::Endpoint for #of #clause {
+            fn interface(&self) -> ::oslo_messaging::rpc::endpoint::Interface {
+                #interface
+            }
+
+            fn method(
+                &self,
+                name: &str,
+            ) -> ::core::option::Option<::oslo_messaging::rpc::endpoint::MethodInfo> {
+                match name {
+                    #(#infos)*
+                    _ => ::core::option::Option::None,
+                }
+            }
+
+            fn call<'a>(
+                &'a self,
+                context: &'a ::oslo_messaging::Context,
+                mut invocation: ::oslo_messaging::rpc::endpoint::Invocation<'a>,
+            ) -> ::oslo_messaging::driver::BoxFuture<
+                'a,
+                ::core::result::Result<::oslo_messaging::rpc::ReplyBody, ::oslo_messaging::RemoteError>,
+            > {
+                match invocation.method() {
+                    #(#calls)*
+                    other => {
+                        let failure = ::oslo_messaging::__private::no_such_method(other);
+                        ::std::boxed::Box::pin(::core::future::ready(::core::result::Result::Err(failure)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn interface(header: &Header) -> TokenStream {
+    let namespace = header.namespace.iter();
+    let version = header.version.iter();
+    let legacy = header.legacy_namespaces.iter().map(|name| match name {
+        Some(name) => quote!(.legacy_namespace(#name)),
+        None => quote!(.legacy_null_namespace()),
+    });
+    quote! {
+        ::oslo_messaging::rpc::endpoint::Interface::new()
+            #(.namespace(#namespace))*
+            #(.version(#version))*
+            #(#legacy)*
+    }
+}
+
+fn info(method: &Method) -> TokenStream {
+    let Method {
+        name, conditions, ..
+    } = method;
+    let info = if method.is_exposed {
+        quote!(exposed)
+    } else {
+        quote!(new)
+    };
+    quote! {
+        #(#conditions)*
+        #name => ::core::option::Option::Some(::oslo_messaging::rpc::endpoint::MethodInfo::#info()),
+    }
+}
+
+fn call(of: &Type, type_name: &str, method: &Method) -> TokenStream {
+    let Method { ident, name, conditions, arguments, .. } = method;
+    let whole_name = format!("{type_name}.{name}");
+    // Parameters of the method may be called anything, `context` and `invocation` included.
+    let locals: Vec<Ident> = (0..arguments.len()).map(|index| format_ident!("argument_{index}")).collect();
+    let with_locals = || arguments.iter().zip(&locals);
+    let reads = with_locals().map(|(argument, local)| read(argument, local));
+    let required = with_locals().filter(|(argument, _)| is_required(argument)).map(|(argument, local)| {
+        let name = &argument.name;
+        quote!((#name, ::oslo_messaging::__private::is_missing(&#local)))
+    });
+    let unwraps = with_locals().map(|(argument, local)| match is_required(argument) {
+        true => quote!(let #local = ::oslo_messaging::__private::given(#local)?;),
+        false => quote!(let #local = #local?;),
+    });
+    let context = method.wants_context.then(|| quote!(context,));
+    let passed = with_locals().map(|(argument, local)| pass(argument, local));
+    let wait = method.is_async.then(|| quote!(.await));
+    let run = quote_spanned!(ident.span()=> <#of>::#ident(self, #context #(#passed),*)#wait);
+    let answer = answer(&method.answer, run);
+    quote! {
+        #(#conditions)*
+        #name => ::std::boxed::Box::pin(async move {
+            #(#reads)*
+            ::oslo_messaging::__private::check_names(&invocation, #whole_name, &[#(#required),*])?;
+            #(#unwraps)*
+            #answer
+        }),
+    }
+}
+
+fn is_required(argument: &Argument) -> bool {
+    matches!(argument.absent, Absent::Refused)
+}
+
+/// Takes an argument; whether that went well is looked at when all names are checked.
+fn read(argument: &Argument, local: &Ident) -> TokenStream {
+    let Argument { name, .. } = argument;
+    let ty = owned(argument);
+    let span = argument.ty.span();
+    let take = |ty: TokenStream, default: TokenStream| {
+        quote_spanned!(span=> let #local = invocation.take_or_else::<#ty>(#name, #default);)
+    };
+    match &argument.absent {
+        Absent::Refused => {
+            let given = quote_spanned!(span=> ::oslo_messaging::__private::Given<#ty>);
+            take(given, quote!(::oslo_messaging::__private::Given::missing))
+        }
+        Absent::None => take(ty, quote!(|| ::core::option::Option::None)),
+        Absent::Default => take(ty, quote!(::core::default::Default::default)),
+        Absent::Expr(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => {
+            take(ty, quote_spanned!(text.span()=> || ::core::convert::Into::into(#text)))
+        }
+        Absent::Expr(default) => take(ty, quote_spanned!(default.span()=> || #default)),
+    }
+}
+
+/// The type that is read for an argument.
+fn owned(argument: &Argument) -> TokenStream {
+    let ty = &argument.ty;
+    if argument.is_lent && is_unsized(ty) {
+        quote_spanned!(ty.span()=> <#ty as ::std::borrow::ToOwned>::Owned)
+    } else {
+        quote!(#ty)
+    }
+}
+
+fn pass(argument: &Argument, local: &Ident) -> TokenStream {
+    let span = argument.ty.span();
+    if !argument.is_lent {
+        quote!(#local)
+    } else if is_unsized(&argument.ty) {
+        let ty = &argument.ty;
+        quote_spanned!(span=> <<#ty as ::std::borrow::ToOwned>::Owned as ::std::borrow::Borrow<#ty>>::borrow(&#local))
+    } else {
+        quote_spanned!(span=> &#local)
+    }
+}
+
+/// Types that only exist behind a reference, as far as a request can hold them.
+fn is_unsized(ty: &Type) -> bool {
+    match ty {
+        Type::Slice(_) => true,
+        Type::Path(path) => {
+            path.path.is_ident("str")
+                || path
+                    .path
+                    .segments
+                    .last()
+                    .is_some_and(|last| last.ident == "Path")
+        }
+        _ => false,
+    }
+}
+
+fn answer(answer: &Answer, run: TokenStream) -> TokenStream {
+    match answer {
+        Answer::Nothing => quote! {
+            #run;
+            invocation.respond(&())
+        },
+        Answer::Value(span) => {
+            let respond = respond(*span);
+            quote! {
+                let result = #run;
+                #respond
+            }
+        }
+        Answer::Result(span) => {
+            let respond = respond(*span);
+            let fail = quote_spanned! {*span=>
+                ::core::result::Result::Err(::oslo_messaging::rpc::endpoint::IntoFailure::into_failure(error))
+            };
+            quote! {
+                match #run {
+                    ::core::result::Result::Ok(result) => #respond,
+                    ::core::result::Result::Err(error) => #fail,
+                }
+            }
+        }
+    }
+}
+
+fn respond(span: Span) -> TokenStream {
+    quote_spanned!(span=> invocation.respond(&result))
+}
