@@ -33,6 +33,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::skip::skip;
+
 mod request;
 
 pub use self::request::{Call, Interface, Serve, Setup};
@@ -138,7 +140,7 @@ pub struct Received {
 /// When there is none and `OSLO_TEST_REQUIRE_SERVICES=1`, and when it does not start.
 pub async fn peer_or_skip(test: &str, url: &str) -> Option<Peer> {
     if interpreter().is_none() {
-        crate::skip(
+        skip(
             test,
             &format!("no Python environment ({PYTHON_VARIABLE} is not set)"),
         );

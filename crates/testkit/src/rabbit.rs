@@ -24,7 +24,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::process::find_program;
+use crate::process::{find_program, wait_until};
+use crate::skip::skip;
 
 pub mod node;
 pub mod vhost;
@@ -64,7 +65,7 @@ pub struct Broker {
 pub fn shared_or_skip(test: &str) -> Option<Broker> {
     let shared = Broker::shared();
     if shared.is_none() {
-        crate::skip(test, &format!("no broker ({URL_VARIABLE} is not set)"));
+        skip(test, &format!("no broker ({URL_VARIABLE} is not set)"));
     }
     shared
 }
@@ -212,7 +213,7 @@ impl Broker {
             "vm_memory_monitor:set_vm_memory_high_watermark({share})"
         ))
         .await?;
-        crate::process::wait_until("memory alarm", ADMIN_LIMIT, async || {
+        wait_until("memory alarm", ADMIN_LIMIT, async || {
             self.eval(&alarms).await
         })
         .await

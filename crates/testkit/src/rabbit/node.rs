@@ -19,6 +19,7 @@ use crate::process::{
     Guardian, command, find_program, free_port, send_signal, wait_for_exit, wait_until,
 };
 use crate::rabbit::{Broker, is_installed, script};
+use crate::skip::skip;
 
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -102,7 +103,7 @@ impl Node {
     /// When it is installed and does not start, and when it is not and `OSLO_TEST_REQUIRE_SERVICES=1`.
     pub async fn boot_or_skip(test: &str) -> Option<Self> {
         if !is_installed() {
-            crate::skip(test, "no broker (rabbitmq-server is not installed)");
+            skip(test, "no broker (rabbitmq-server is not installed)");
             return None;
         }
         Some(Self::boot().await.expect("a private broker starts"))
