@@ -53,7 +53,11 @@ pub trait Driver: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Dropping the future ends the subscription.
-    fn listen(&self, what: Subscription, inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Box<dyn Listener>>>;
+    fn listen(
+        &self,
+        what: Subscription,
+        inbox: Arc<dyn Inbox>,
+    ) -> BoxFuture<'_, Result<Box<dyn Listener>>>;
 
     /// How the driver is doing, without waiting for anything.
     fn health(&self) -> Health;
@@ -82,8 +86,13 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// A bus that can do nothing yet; fields are set one by one.
-    pub const NONE: Self =
-        Self { rpc: false, notifications: false, requeue: false, mandatory: false, reply_retry: Duration::ZERO };
+    pub const NONE: Self = Self {
+        rpc: false,
+        notifications: false,
+        requeue: false,
+        mandatory: false,
+        reply_retry: Duration::ZERO,
+    };
 
     /// A bus for RPC and nothing else.
     pub const fn rpc() -> Self {
@@ -113,7 +122,14 @@ pub struct Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     /// A message without deadline and expiry, not mandatory, retried for ever.
     pub fn new(destination: Destination<'a>, body: Bytes) -> Self {
-        Self { destination, body, deadline: None, expires: None, mandatory: false, retry: Retry::Forever }
+        Self {
+            destination,
+            body,
+            deadline: None,
+            expires: None,
+            mandatory: false,
+            retry: Retry::Forever,
+        }
     }
 }
 
@@ -267,7 +283,13 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery with this body, settled through `settler` under `tag`.
     pub fn new(body: Bytes, tag: u64, settler: Arc<dyn Settler>) -> Self {
-        Self { body, redelivered: false, expires: None, tag, settler: Some(settler) }
+        Self {
+            body,
+            redelivered: false,
+            expires: None,
+            tag,
+            settler: Some(settler),
+        }
     }
 
     /// Marks it as delivered before.

@@ -7,6 +7,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use oslo_messaging_proto::error::{DecodeError, EncodeError};
+use oslo_messaging_proto::json::error::JsonError;
 use oslo_messaging_proto::wire::failure::Failure;
 
 /// `Result` with this crate's [`Error`].
@@ -140,7 +142,9 @@ impl Error {
     pub fn from_failure(failure: Failure) -> Self {
         let kind = match (failure.module(), failure.class()) {
             ("oslo_messaging.rpc.dispatcher", "NoSuchMethod") => ErrorKind::NoSuchMethod,
-            ("oslo_messaging.rpc.dispatcher", "UnsupportedVersion") => ErrorKind::UnsupportedVersion,
+            ("oslo_messaging.rpc.dispatcher", "UnsupportedVersion") => {
+                ErrorKind::UnsupportedVersion
+            }
             _ => ErrorKind::Remote,
         };
         let mut error = Self::new(kind, format!("{}: {}", failure.class(), failure.message()));
@@ -175,7 +179,10 @@ impl Error {
 
     /// What the error is about: pairs such as `("topic", "conductor")`.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.fields.iter().map(|(name, value)| (*name, value.as_str()))
+        self.0
+            .fields
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
     }
 
     /// The message alone, without kind, fields and cause.
@@ -260,6 +267,30 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+        self.0
+            .source
+            .as_ref()
+            .map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
+
+/// A value that has no JSON form.
+impl From<EncodeError> for Error {
+    fn from(fault: EncodeError) -> Self {
+        Self::new(ErrorKind::Encode, String::new()).with_source(fault)
+    }
+}
+
+/// A value that is not of the type asked for.
+impl From<JsonError> for Error {
+    fn from(fault: JsonError) -> Self {
+        Self::new(ErrorKind::Decode, String::new()).with_source(fault)
+    }
+}
+
+/// A body that is no message.
+impl From<DecodeError> for Error {
+    fn from(fault: DecodeError) -> Self {
+        Self::new(ErrorKind::Decode, String::new()).with_source(fault)
     }
 }

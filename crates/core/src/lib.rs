@@ -1,4 +1,11 @@
-//! oslo.messaging without a broker: RPC client and server, dispatch, and the in-memory driver.
+#![doc = include_str!("../README.md")]
 
+pub mod context;
 pub mod driver;
 pub mod error;
+pub mod memory;
+pub mod rpc;
+pub mod serializer;
+mod server;
+pub mod target;
+pub mod transport;

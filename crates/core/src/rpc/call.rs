@@ -1,0 +1,226 @@
+//! The life of one call after its request was encoded: send, wait, send again if the bus lost it.
+//!
+//! The caller's own task does all of it: the send and the wait are polled together, since the reply may
+//! come before the confirmation. Dropping the call gives its place up.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use oslo_messaging_proto::state::calls::Outcome;
+use oslo_messaging_proto::wire::ids::MsgId;
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use crate::driver::{BoxFuture, Driver, Outgoing, Retry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::replies::{Registered, Replies};
+use crate::rpc::slot::{Ending, Signal, Slot};
+
+/// Servers get this long to come back before a lost request is sent again; half of it is jitter.
+const RESEND_GRACE: Duration = Duration::from_millis(500);
+/// While no queue takes the request because servers are still coming back.
+const REOFFER_EVERY: Duration = Duration::from_millis(250);
+
+/// One call that has its place and its encoded request.
+pub(crate) struct Call<'a> {
+    pub(crate) driver: &'a dyn Driver,
+    pub(crate) replies: &'a Replies,
+    pub(crate) id: MsgId,
+    pub(crate) request: Outgoing<'a>,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    /// Whether the request may be sent again after the bus lost its queues.
+    pub(crate) resend: bool,
+    /// Whether the bus can tell that nobody would get a message.
+    pub(crate) can_return: bool,
+}
+
+/// Why one round of sending and waiting ended.
+enum Round {
+    Ended(Ending),
+    /// The broker lost its queues after it had taken the request.
+    Lost,
+    SendFailed(Error),
+    /// Time ran out while the driver still tried to send, for this reason if it knows one.
+    Unsent(Option<Error>),
+}
+
+/// Gives the place up when the call ends, however it ends.
+struct Place<'a> {
+    replies: &'a Replies,
+    id: MsgId,
+    taken: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.taken {
+            self.replies.forget(self.id);
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Sends the request and waits for the outcome.
+    pub(crate) async fn run(self, monitor: Option<Duration>) -> Result<Outcome> {
+        let Registered { slot, unsettled } =
+            self.replies
+                .register(self.id, self.started, self.deadline, monitor)?;
+        let mut place = Place {
+            replies: self.replies,
+            id: self.id,
+            taken: true,
+        };
+        let ending = self.follow(&slot, unsettled).await?;
+        // Whoever left the outcome has taken the call out already.
+        place.taken = false;
+        match ending {
+            Ending::Reply(outcome) => Ok(outcome),
+            Ending::TimedOut(which) => Err(self.timed_out(Some(which), None)),
+            Ending::Failed(error) => Err(error),
+        }
+    }
+
+    async fn follow(&self, slot: &Arc<Slot>, unsettled: bool) -> Result<Ending> {
+        let mut request = self.request.clone();
+        // A moment after the bus lost its queues, a server's queue may not exist yet. Then the broker is
+        // asked to tell, and the request is offered again instead of vanishing.
+        let mut insist = unsettled && self.may_insist();
+        loop {
+            request.mandatory = self.request.mandatory || insist;
+            match self.round(slot, request.clone()).await {
+                Round::Ended(ending) => return Ok(ending),
+                Round::Lost => {
+                    if !self.resend || self.request.retry == Retry::Never {
+                        return Err(self.lost());
+                    }
+                    debug!("sending a request again whose queue the broker lost");
+                    insist = self.may_insist();
+                    if let Some(ending) = self.pause(slot, RESEND_GRACE).await {
+                        return Ok(ending);
+                    }
+                }
+                Round::SendFailed(error) if insist && error.kind() == ErrorKind::Undeliverable => {
+                    if let Some(ending) = self.pause(slot, REOFFER_EVERY).await {
+                        return Ok(ending);
+                    }
+                }
+                Round::SendFailed(error) => return Err(error),
+                Round::Unsent(cause) => return Err(self.timed_out(None, cause)),
+            }
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            request.expires = Some(left.max(Duration::from_millis(1)));
+        }
+    }
+
+    /// Whether an unroutable request may be offered again without the caller being told.
+    fn may_insist(&self) -> bool {
+        self.can_return
+            && !self.request.mandatory
+            && self.resend
+            && self.request.retry != Retry::Never
+    }
+
+    /// Sends once and waits, both at the same time.
+    async fn round(&self, slot: &Slot, request: Outgoing<'_>) -> Round {
+        let mut send = Some(self.driver.send(request));
+        poll_fn(|cx| poll_round(slot, &mut send, cx)).await
+    }
+
+    /// Waits a jittered while, unless the call ends before.
+    async fn pause(&self, slot: &Slot, about: Duration) -> Option<Ending> {
+        let half = about / 2;
+        let pause = sleep(half + half.mul_f64(fastrand::f64()));
+        tokio::pin!(pause);
+        poll_fn(|cx| {
+            // News that the queues were lost once more changes nothing: it will be sent again anyway.
+            while let Poll::Ready(signal) = slot.poll(cx) {
+                if let Signal::Ended(ending) = signal {
+                    return Poll::Ready(Some(ending));
+                }
+            }
+            pause.as_mut().poll(cx).map(|()| None)
+        })
+        .await
+    }
+
+    fn timed_out(
+        &self,
+        which: Option<oslo_messaging_proto::state::calls::TimedOut>,
+        cause: Option<Error>,
+    ) -> Error {
+        use oslo_messaging_proto::state::calls::TimedOut;
+        let mut text = format!("Timed out waiting for a reply to message ID {}", self.id);
+        match which {
+            Some(TimedOut::Monitor) => text.push_str(": no sign of life from the server"),
+            Some(TimedOut::Total) => {}
+            None => text.push_str(": the broker has not taken the request"),
+        }
+        let elapsed = Instant::now().saturating_duration_since(self.started);
+        let error = Error::new(ErrorKind::Timeout, text)
+            .with("msg_id", self.id.to_string())
+            .with("reply_queue", self.replies.address())
+            .with("elapsed", format!("{elapsed:.3?}"));
+        match cause {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        }
+    }
+
+    fn lost(&self) -> Error {
+        Error::new(
+            ErrorKind::Interrupted,
+            "the broker lost the reply queue; whether the method ran is not known",
+        )
+        .with("msg_id", self.id.to_string())
+        .with("reply_queue", self.replies.address())
+    }
+}
+
+fn poll_round(
+    slot: &Slot,
+    send: &mut Option<BoxFuture<'_, Result<()>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Round> {
+    if let Poll::Ready(signal) = slot.poll(cx) {
+        return Poll::Ready(end_of_round(signal, send, cx));
+    }
+    let Some(sending) = send else {
+        return Poll::Pending;
+    };
+    let Poll::Ready(sent) = sending.as_mut().poll(cx) else {
+        // A driver within the process may have delivered the reply just now, in place.
+        return slot.poll(cx).map(|signal| end_of_round(signal, send, cx));
+    };
+    *send = None;
+    match sent {
+        Ok(()) => {
+            slot.note_sent(Instant::now());
+            slot.poll(cx).map(|signal| end_of_round(signal, send, cx))
+        }
+        Err(error) => Poll::Ready(Round::SendFailed(error)),
+    }
+}
+
+fn end_of_round(
+    signal: Signal,
+    send: &mut Option<BoxFuture<'_, Result<()>>>,
+    cx: &mut Context<'_>,
+) -> Round {
+    match signal {
+        Signal::Lost => Round::Lost,
+        Signal::Ended(Ending::TimedOut(_)) if send.is_some() => {
+            // The driver's own time is up now as well, and it knows what kept it.
+            let cause = send
+                .as_mut()
+                .and_then(|sending| match sending.as_mut().poll(cx) {
+                    Poll::Ready(Err(error)) => Some(error),
+                    _ => None,
+                });
+            Round::Unsent(cause)
+        }
+        Signal::Ended(ending) => Round::Ended(ending),
+    }
+}

@@ -1,0 +1,23 @@
+//! Remote procedure calls: client and server, over any driver.
+
+pub mod access;
+mod call;
+pub mod client;
+mod dispatcher;
+pub mod endpoint;
+mod failure;
+mod ids;
+pub mod ping;
+mod replier;
+pub(crate) mod replies;
+pub mod server;
+mod service;
+mod slot;
+
+pub use self::access::{
+    DefaultRpcAccessPolicy, ExplicitRpcAccessPolicy, LegacyRpcAccessPolicy, RpcAccessPolicy,
+};
+pub use self::client::RpcClient;
+pub use self::endpoint::{Endpoint, Interface, IntoFailure, Invocation, MethodInfo};
+pub use self::server::{RpcServer, RpcServerBuilder, ServerStats, Stopped};
+pub use oslo_messaging_proto::wire::reply::ReplyBody;

@@ -1,0 +1,252 @@
+//! Replies on their way out: sent at once, offered again while the caller's queue is missing, dropped
+//! when it is known to be gone.
+//!
+//! Waiting for the bus needs no permit: as soon as a reply is handed to the driver the next request may
+//! run. Both kinds of waiting are bounded, and the server counts them when it stops.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use oslo_messaging_proto::state::obsolete::ObsoleteQueues;
+use oslo_messaging_proto::wire::failure::Failure;
+use oslo_messaging_proto::wire::reply::{ReplyBody, SealedReply};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, warn};
+
+use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry};
+use crate::error::{ErrorKind, Result};
+use crate::rpc::failure::with_last_line;
+use crate::rpc::ids::unique_id;
+use crate::server::{Permit, Work};
+
+/// A reply to a missing queue is offered again this often (spec section 13).
+const OFFER_EVERY: Duration = Duration::from_millis(250);
+/// Replies that wait for the bus to confirm them; beyond it a request keeps its permit meanwhile.
+const UNCONFIRMED_LIMIT: usize = 1024;
+/// Replies that wait for their queue to appear; beyond it they are dropped.
+const LATE_LIMIT: usize = 1024;
+
+/// Where a reply goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReplyTo {
+    pub(crate) queue: String,
+    pub(crate) msg_id: String,
+}
+
+/// The replies of one server.
+pub(crate) struct Replier {
+    driver: Arc<dyn Driver>,
+    mandatory: bool,
+    /// How long a missing queue is waited for.
+    patience: Duration,
+    /// How long one reply may take to be sent while the bus is not there.
+    limit: Duration,
+    obsolete: Mutex<ObsoleteQueues>,
+    unconfirmed: AtomicUsize,
+    late: AtomicUsize,
+    dropped: AtomicUsize,
+}
+
+impl Replier {
+    pub(crate) fn new(driver: Arc<dyn Driver>, limit: Duration) -> Self {
+        let capabilities = driver.capabilities();
+        Self {
+            driver,
+            mandatory: capabilities.mandatory,
+            patience: capabilities.reply_retry,
+            limit: limit.max(capabilities.reply_retry),
+            obsolete: Mutex::default(),
+            unconfirmed: AtomicUsize::new(0),
+            late: AtomicUsize::new(0),
+            dropped: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many replies are on their way without a permit.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.unconfirmed.load(Ordering::Relaxed) + self.late.load(Ordering::Relaxed)
+    }
+
+    /// How many replies nobody got.
+    pub(crate) fn dropped(&self) -> usize {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Sends a reply. Gives the permit back, unless it was released while the bus took its time.
+    pub(crate) async fn reply<W: Work>(
+        &self,
+        to: &ReplyTo,
+        body: ReplyBody,
+        permit: Permit<W>,
+    ) -> Option<Permit<W>> {
+        if self.is_obsolete(&to.queue) {
+            debug!(
+                msg_id = to.msg_id,
+                reply_queue = to.queue,
+                "dropped a reply to a queue that is gone"
+            );
+            self.count_dropped();
+            return Some(permit);
+        }
+        let sealed = body.finish(&to.msg_id, unique_id());
+        let mut permit = Some(permit);
+        let sent = self
+            .send_first(to, sealed.body().clone(), &mut permit)
+            .await;
+        match sent {
+            Ok(()) => {}
+            Err(fault) if fault.kind() == ErrorKind::Undeliverable && !self.patience.is_zero() => {
+                let Some(_late) = Tally::enter(&self.late, LATE_LIMIT) else {
+                    warn!(
+                        msg_id = to.msg_id,
+                        reply_queue = to.queue,
+                        "dropped a reply: too many wait for their queues"
+                    );
+                    self.count_dropped();
+                    return permit;
+                };
+                if let Some(permit) = permit.take() {
+                    permit.release();
+                }
+                self.offer_again(to, sealed).await;
+            }
+            Err(fault) if fault.kind() == ErrorKind::TooLarge => {
+                warn!(msg_id = to.msg_id, error = %fault, "the reply is too large; the caller is told");
+                let small = with_last_line(Failure::builtin(
+                    "ValueError",
+                    format!("the reply cannot be sent: {fault}"),
+                ));
+                let sealed = ReplyBody::failure(&small).finish(&to.msg_id, unique_id());
+                if let Err(fault) = self
+                    .send_first(to, sealed.body().clone(), &mut permit)
+                    .await
+                {
+                    self.give_up(to, &fault);
+                }
+            }
+            Err(fault) => self.give_up(to, &fault),
+        }
+        permit
+    }
+
+    /// Sends one sign of life. False if there is nobody to see it.
+    pub(crate) async fn heartbeat(&self, to: &ReplyTo, within: Duration) -> bool {
+        let sealed = ReplyBody::heartbeat().finish(&to.msg_id, unique_id());
+        let mut message = self.outgoing(to, sealed.body().clone());
+        message.deadline = Some(Instant::now() + within);
+        match self.driver.send(message).await {
+            Ok(()) => true,
+            Err(fault) => {
+                debug!(msg_id = to.msg_id, error = %fault, "a heartbeat was not sent");
+                fault.kind() != ErrorKind::Undeliverable
+            }
+        }
+    }
+
+    /// Hands a reply to the driver; if that takes longer than a moment, releases the permit and waits.
+    async fn send_first<W: Work>(
+        &self,
+        to: &ReplyTo,
+        body: Bytes,
+        permit: &mut Option<Permit<W>>,
+    ) -> Result<()> {
+        let mut send = self.driver.send(self.outgoing(to, body));
+        if let Poll::Ready(sent) = poll_once(&mut send).await {
+            return sent;
+        }
+        let unconfirmed = Tally::enter(&self.unconfirmed, UNCONFIRMED_LIMIT);
+        if unconfirmed.is_some()
+            && let Some(permit) = permit.take()
+        {
+            permit.release();
+        }
+        send.await
+    }
+
+    /// Offers a reply until its queue is there or the patience ends.
+    async fn offer_again(&self, to: &ReplyTo, mut sealed: SealedReply) {
+        let give_up_at = Instant::now() + self.patience;
+        loop {
+            let now = Instant::now();
+            if now >= give_up_at {
+                error!(
+                    msg_id = to.msg_id,
+                    reply_queue = to.queue,
+                    "abandoned a reply: its queue did not appear"
+                );
+                lock(&self.obsolete).insert(now.into_std(), &to.queue);
+                self.count_dropped();
+                return;
+            }
+            sleep_until((now + OFFER_EVERY).min(give_up_at)).await;
+            if self.is_obsolete(&to.queue) {
+                self.count_dropped();
+                return;
+            }
+            // Wire: a new `_unique_id` for each attempt (spec section 9).
+            sealed = sealed.renew(unique_id());
+            match self
+                .driver
+                .send(self.outgoing(to, sealed.body().clone()))
+                .await
+            {
+                Ok(()) => return,
+                Err(fault) if fault.kind() == ErrorKind::Undeliverable => {}
+                Err(fault) => {
+                    self.give_up(to, &fault);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn outgoing<'a>(&self, to: &'a ReplyTo, body: Bytes) -> Outgoing<'a> {
+        let mut message = Outgoing::new(Destination::Reply { queue: &to.queue }, body);
+        message.deadline = Some(Instant::now() + self.limit);
+        message.mandatory = self.mandatory;
+        message.retry = Retry::Forever;
+        message
+    }
+
+    fn is_obsolete(&self, queue: &str) -> bool {
+        lock(&self.obsolete).contains(Instant::now().into_std(), queue)
+    }
+
+    fn give_up(&self, to: &ReplyTo, fault: &crate::error::Error) {
+        error!(msg_id = to.msg_id, reply_queue = to.queue, error = %fault, "a reply was not sent");
+        self.count_dropped();
+    }
+
+    fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts one more while it lives.
+struct Tally<'a>(&'a AtomicUsize);
+
+impl<'a> Tally<'a> {
+    fn enter(count: &'a AtomicUsize, limit: usize) -> Option<Self> {
+        let this = Self(count);
+        // Over the limit it is counted out again when `this` goes.
+        (count.fetch_add(1, Ordering::Relaxed) < limit).then_some(this)
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn poll_once<T>(future: &mut BoxFuture<'_, T>) -> Poll<T> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

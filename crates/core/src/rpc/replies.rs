@@ -1,0 +1,304 @@
+//! The reply listener of a transport: one reply queue, and the calls that wait at it.
+//!
+//! Replies take no hop: the driver's reading task calls [`Inbox::deliver`], which decodes the reply,
+//! finds the call, acknowledges, and wakes the caller. One task, the reaper, ends the calls whose
+//! time is up; it sleeps until the earliest deadline and is woken early only for an earlier one.
+//!
+//! Never holds its lock while it settles a delivery, wakes a caller, or calls the driver.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use oslo_messaging_proto::state::calls::{Calls, Handled};
+use oslo_messaging_proto::wire::ids::MsgId;
+use oslo_messaging_proto::wire::reply::Reply;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use crate::driver::{Delivery, Driver, Inbox, Listener, ListenerEvent, Subscription};
+use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::slot::{Ending, Slot};
+use crate::transport::closed;
+
+/// A confirmation that is handled this shortly after the loss was noticed was sent before it.
+const CONFIRM_SLACK: Duration = Duration::from_millis(100);
+/// For so long after the bus lost its queues, servers may still be on their way back.
+const SETTLING: Duration = Duration::from_secs(30);
+/// Closing waits no longer than this for the listener.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The calls of one transport that wait for a reply.
+pub(crate) struct Replies {
+    shared: Arc<Shared>,
+    address: String,
+    listener: Mutex<Option<Box<dyn Listener>>>,
+    reaper: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    alarm: Notify,
+}
+
+struct State {
+    calls: Calls<Arc<Slot>>,
+    /// Until when the reaper sleeps.
+    alarm_at: Option<Instant>,
+    ended: Option<Ended>,
+    /// When deliveries stopped, until they flow again.
+    lost_at: Option<Instant>,
+    unsettled_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// By its owner.
+    Closed,
+    /// The driver gave up.
+    Failed,
+}
+
+/// A call's place, and what was found when it was made.
+pub(crate) struct Registered {
+    pub(crate) slot: Arc<Slot>,
+    /// The bus lost connections or queues a moment ago: servers may be missing for a while.
+    pub(crate) unsettled: bool,
+}
+
+impl Replies {
+    /// Subscribes, and starts the reaper.
+    pub(crate) async fn start(driver: Arc<dyn Driver>) -> Result<Arc<Self>> {
+        let shared = Arc::new(Shared::new());
+        let inbox = Arc::clone(&shared) as Arc<dyn Inbox>;
+        let listener = driver.listen(Subscription::Replies, inbox).await?;
+        let Some(address) = listener.address().map(str::to_owned) else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the driver gave the reply queue no name, so nobody could answer",
+            ));
+        };
+        let reaper = tokio::spawn(reap(Arc::clone(&shared)));
+        debug!(reply_queue = address, "listening for replies");
+        Ok(Arc::new(Self {
+            shared,
+            address,
+            listener: Mutex::new(Some(listener)),
+            reaper: Mutex::new(Some(reaper)),
+        }))
+    }
+
+    /// The name of the reply queue.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// How many calls wait.
+    pub(crate) fn len(&self) -> usize {
+        self.shared.lock().calls.len()
+    }
+
+    /// Whether no reply will come any more because the driver gave up.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.shared.lock().ended == Some(Ended::Failed)
+    }
+
+    /// Makes a place for a call.
+    pub(crate) fn register(
+        &self,
+        id: MsgId,
+        now: Instant,
+        deadline: Instant,
+        monitor: Option<Duration>,
+    ) -> Result<Registered> {
+        let slot = Arc::new(Slot::default());
+        let mut state = self.shared.lock();
+        match state.ended {
+            Some(Ended::Closed) => return Err(closed()),
+            Some(Ended::Failed) => return Err(gone()),
+            None => {}
+        }
+        let (at, now_std) = (deadline.into_std(), now.into_std());
+        state
+            .calls
+            .insert(id, at, monitor, now_std, Arc::clone(&slot));
+        let unsettled =
+            state.lost_at.is_some() || state.unsettled_until.is_some_and(|until| now < until);
+        let earliest = deadline.min(monitor.map_or(deadline, |monitor| now + monitor));
+        let too_late = state.alarm_at.is_none_or(|alarm| earliest < alarm);
+        if too_late {
+            state.alarm_at = Some(earliest);
+        }
+        drop(state);
+        if too_late {
+            self.shared.alarm.notify_one();
+        }
+        Ok(Registered { slot, unsettled })
+    }
+
+    /// Gives up a place.
+    pub(crate) fn forget(&self, id: MsgId) {
+        let slot = self.shared.lock().calls.remove(id);
+        drop(slot);
+    }
+
+    /// Fails what waits, ends the subscription and joins the reaper.
+    pub(crate) async fn close(&self) {
+        self.shared.end(Ended::Closed, closed);
+        let listener = lock(&self.listener).take();
+        if let Some(listener) = listener
+            && timeout(CLOSE_LIMIT, listener.close()).await.is_err()
+        {
+            warn!(
+                reply_queue = self.address,
+                "the reply listener did not close in time"
+            );
+        }
+        let reaper = lock(&self.reaper).take();
+        if let Some(reaper) = reaper {
+            // It ends at once: `end` rang its alarm. A panic in it was reported by the runtime.
+            let _ = reaper.await;
+        }
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        self.shared.end(Ended::Closed, closed);
+        if let Some(reaper) = lock(&self.reaper).take() {
+            reaper.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                calls: Calls::default(),
+                alarm_at: None,
+                ended: None,
+                lost_at: None,
+                unsettled_until: None,
+            }),
+            alarm: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Fails all calls and refuses new ones.
+    fn end(&self, why: Ended, error: impl Fn() -> Error) {
+        let mut calls = {
+            let mut state = self.lock();
+            if state.ended.is_none() {
+                state.ended = Some(why);
+            }
+            std::mem::take(&mut state.calls)
+        };
+        for (_, slot) in calls.drain() {
+            slot.end(Ending::Failed(error()));
+        }
+        self.alarm.notify_one();
+    }
+
+    /// Ends the calls whose time is up; tells when the next one will be.
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.lock();
+        let expired = state.calls.handle_timeout(now.into_std());
+        state.alarm_at = state.calls.next_timeout().map(Instant::from_std);
+        let next = state.alarm_at;
+        drop(state);
+        for (_, slot, which) in expired {
+            slot.end(Ending::TimedOut(which));
+        }
+        next
+    }
+
+    fn restored(&self, recreated: bool) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let lost_by = state.lost_at.take().unwrap_or(now) + CONFIRM_SLACK;
+        if !recreated {
+            return;
+        }
+        state.unsettled_until = Some(now + SETTLING);
+        let slots: Vec<Arc<Slot>> = state
+            .calls
+            .iter_mut()
+            .map(|(_, slot)| Arc::clone(slot))
+            .collect();
+        drop(state);
+        for slot in slots {
+            slot.note_lost(lost_by);
+        }
+    }
+}
+
+impl Inbox for Shared {
+    fn deliver(&self, delivery: Delivery) {
+        let reply = match Reply::decode(delivery.body()) {
+            Ok(reply) => reply,
+            Err(fault) => {
+                // Wire: as Connection's message callback, which rejects what it cannot read (6.3).
+                warn!(error = %fault, "rejected a reply that cannot be read");
+                delivery.reject();
+                return;
+            }
+        };
+        delivery.ack();
+        let now = Instant::now().into_std();
+        let handled = self.lock().calls.handle_reply(now, &reply);
+        match handled {
+            Handled::Finished(slot, outcome) => slot.end(Ending::Reply(outcome)),
+            Handled::Progress => {}
+            Handled::Unknown => debug!("dropped a reply that no call waits for"),
+        }
+    }
+
+    fn handle_event(&self, event: ListenerEvent) {
+        match event {
+            ListenerEvent::Interrupted => {
+                info!("the reply queue is interrupted");
+                self.lock().lost_at.get_or_insert_with(Instant::now);
+            }
+            ListenerEvent::Restored { recreated } => {
+                info!(recreated, "the reply queue is back");
+                self.restored(recreated);
+            }
+            ListenerEvent::Failed(error) => {
+                warn!(%error, "the reply queue is gone for good");
+                let (kind, text) = (error.kind(), error.to_string());
+                self.end(Ended::Failed, || Error::new(kind, text.clone()));
+            }
+        }
+    }
+}
+
+/// Ends calls whose time is up, until the listener ends.
+async fn reap(shared: Arc<Shared>) {
+    loop {
+        let next = shared.expire(Instant::now());
+        if shared.lock().ended.is_some() {
+            return;
+        }
+        match next {
+            Some(at) => tokio::select! {
+                () = sleep_until(at) => {}
+                () = shared.alarm.notified() => {}
+            },
+            None => shared.alarm.notified().await,
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Interrupted, "the reply listener ended")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

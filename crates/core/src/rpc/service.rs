@@ -1,0 +1,233 @@
+//! What an RPC server does with one delivery, from the bytes to the reply (spec section 8.1).
+//!
+//! Order: expired? decode (else reject), acknowledge, duplicate?, dispatch, reply. Acknowledged before
+//! anything runs: at most once.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use oslo_messaging_proto::state::dedup::Duplicates;
+use oslo_messaging_proto::wire::failure::Failure;
+use oslo_messaging_proto::wire::reply::ReplyBody;
+use oslo_messaging_proto::wire::request::Request;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+use tracing::{Instrument, debug, debug_span, error, warn};
+
+use crate::rpc::dispatcher::{Dispatcher, Refused};
+use crate::rpc::failure::{panic_text, panicked, with_last_line};
+use crate::rpc::replier::{Replier, ReplyTo};
+use crate::server::{Floor, Permit, Received, Work};
+
+/// How many requests a server remembers to tell repeated ones; the reference remembers 16 (spec section
+/// 14), we more, since ours also protect calls that clients send again after a broker lost its queues.
+const REMEMBERED: usize = 4096;
+/// Methods with this ending are expected to be missing now and then (parity RS14).
+const IGNORE_ERRORS: &str = "_ignore_errors";
+
+/// The work of an RPC server.
+pub(crate) struct Service {
+    dispatcher: Dispatcher,
+    replier: Arc<Replier>,
+    seen: Mutex<Duplicates>,
+    pub(crate) counters: Counters,
+}
+
+/// What was done, counted since the start.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) served: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) expired: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+}
+
+impl Service {
+    pub(crate) fn new(dispatcher: Dispatcher, replier: Replier) -> Self {
+        Self {
+            dispatcher,
+            replier: Arc::new(replier),
+            seen: Mutex::new(Duplicates::new(REMEMBERED)),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn replier(&self) -> &Replier {
+        &self.replier
+    }
+
+    /// Reads and settles a delivery; `None` if there is nothing to run.
+    fn accept(&self, received: Received) -> Option<Request> {
+        let Received { delivery, at } = received;
+        if delivery
+            .expiry()
+            .is_some_and(|expiry| at + expiry <= Instant::now())
+        {
+            debug!("dropped a request whose caller has given up while it waited here");
+            count(&self.counters.expired);
+            delivery.ack();
+            return None;
+        }
+        let request = match Request::decode(delivery.body()) {
+            Ok(request) => request,
+            Err(fault) => {
+                error!(error = %fault, bytes = delivery.body().len(), "rejected a message that is no request");
+                count(&self.counters.rejected);
+                delivery.reject();
+                return None;
+            }
+        };
+        delivery.ack();
+        if let Some(id) = request.unique_id()
+            && !self
+                .seen
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(id)
+        {
+            debug!(unique_id = id, "dropped a request that came before");
+            count(&self.counters.duplicates);
+            return None;
+        }
+        Some(request)
+    }
+
+    /// Runs the method; whatever goes wrong becomes the failure that is sent.
+    async fn run(&self, request: &mut Request) -> ReplyBody {
+        let ran = AssertUnwindSafe(self.dispatcher.dispatch(request))
+            .catch_unwind()
+            .await;
+        let method = request.method().unwrap_or("?");
+        let msg_id = request.msg_id();
+        let failure = match ran {
+            Ok(Ok(body)) => {
+                count(&self.counters.served);
+                return body;
+            }
+            Ok(Err(Refused::Method(failure))) => {
+                debug!(method, msg_id, class = failure.class(), "the method failed");
+                failure
+            }
+            Ok(Err(Refused::Dispatch(failure))) if method.ends_with(IGNORE_ERRORS) => {
+                debug!(
+                    method,
+                    msg_id,
+                    class = failure.class(),
+                    "the request cannot be served"
+                );
+                failure
+            }
+            Ok(Err(Refused::Dispatch(failure))) => {
+                warn!(
+                    method,
+                    msg_id,
+                    class = failure.class(),
+                    "the request cannot be served"
+                );
+                failure
+            }
+            Err(panic) => {
+                error!(
+                    method,
+                    msg_id,
+                    panic = panic_text(&*panic),
+                    "the handler panicked"
+                );
+                panicked(&*panic)
+            }
+        };
+        count(&self.counters.failed);
+        failure_body(failure)
+    }
+
+    /// Shows the caller that the method is still running, until the guard goes (spec section 11).
+    fn heartbeats(&self, floor: &Floor<Self>, to: &ReplyTo, every: Duration) -> Heartbeats {
+        let replier = Arc::clone(&self.replier);
+        let to = to.clone();
+        // A task of its own, so that a handler that keeps its thread busy does not silence it.
+        Heartbeats(floor.spawn(async move {
+            loop {
+                sleep(every).await;
+                if !replier.heartbeat(&to, every).await {
+                    return;
+                }
+            }
+        }))
+    }
+}
+
+impl Work for Service {
+    async fn work(
+        &self,
+        floor: &Arc<Floor<Self>>,
+        received: Received,
+        permit: Permit<Self>,
+    ) -> Option<Permit<Self>> {
+        let Some(mut request) = self.accept(received) else {
+            return Some(permit);
+        };
+        let to = reply_to(&request);
+        let span = debug_span!(
+            "rpc.serve",
+            method = request.method().ok(),
+            msg_id = request.msg_id()
+        );
+        let body = {
+            let _heartbeats = to
+                .as_ref()
+                .zip(request.heartbeat_interval())
+                .map(|(to, every)| self.heartbeats(floor, to, every));
+            let run = self.run(&mut request);
+            if span.is_disabled() {
+                run.await
+            } else {
+                run.instrument(span.clone()).await
+            }
+        };
+        // Arguments and context are not needed any more, however long the reply takes.
+        drop(request);
+        match &to {
+            Some(to) => self.replier.reply(to, body, permit).instrument(span).await,
+            None => Some(permit),
+        }
+    }
+}
+
+/// Where the caller waits, if it does.
+fn reply_to(request: &Request) -> Option<ReplyTo> {
+    let msg_id = request.msg_id()?;
+    match request.reply_q() {
+        Some(queue) if !queue.is_empty() => Some(ReplyTo {
+            queue: queue.to_owned(),
+            msg_id: msg_id.to_owned(),
+        }),
+        _ => {
+            warn!(
+                msg_id,
+                "a call names no reply queue, so nobody can be answered"
+            );
+            None
+        }
+    }
+}
+
+fn failure_body(failure: Failure) -> ReplyBody {
+    ReplyBody::failure(&with_last_line(failure))
+}
+
+/// Stops the heartbeats when it goes.
+struct Heartbeats(AbortHandle);
+
+impl Drop for Heartbeats {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

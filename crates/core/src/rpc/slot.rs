@@ -1,0 +1,100 @@
+//! One waiting caller: where the reading task leaves the outcome and wakes the caller's own task.
+//!
+//! More than a oneshot channel, since a caller is also told to send its request again. Owns no clock
+//! and decides nothing.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use oslo_messaging_proto::state::calls::{Outcome, TimedOut};
+use tokio::time::Instant;
+
+use crate::error::Error;
+
+/// How a wait ends.
+pub(crate) enum Ending {
+    /// The reply came.
+    Reply(Outcome),
+    /// One of the two clocks ran out.
+    TimedOut(TimedOut),
+    /// Nobody will answer: the listener died or was closed.
+    Failed(Error),
+}
+
+/// What a caller is told.
+pub(crate) enum Signal {
+    /// The wait is over.
+    Ended(Ending),
+    /// The bus may have lost the request or its reply.
+    Lost,
+}
+
+/// A caller's place, shared with the reading task.
+#[derive(Default)]
+pub(crate) struct Slot {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ending: Option<Ending>,
+    lost: bool,
+    sent_at: Option<Instant>,
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    /// Leaves the outcome and wakes the caller. The first outcome stays.
+    pub(crate) fn end(&self, ending: Ending) {
+        let mut state = self.lock();
+        if state.ending.is_none() {
+            state.ending = Some(ending);
+        }
+        wake(state);
+    }
+
+    /// Notes that the bus took the request.
+    pub(crate) fn note_sent(&self, now: Instant) {
+        self.lock().sent_at = Some(now);
+    }
+
+    /// Tells the caller that its request may be lost, if the bus took it before `lost_by`.
+    /// A request that is still on its way is sent again by the driver.
+    pub(crate) fn note_lost(&self, lost_by: Instant) {
+        let mut state = self.lock();
+        if state.sent_at.is_some_and(|at| at <= lost_by) {
+            state.sent_at = None;
+            state.lost = true;
+            wake(state);
+        }
+    }
+
+    /// Waits for the next signal.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Signal> {
+        let mut state = self.lock();
+        if let Some(ending) = state.ending.take() {
+            return Poll::Ready(Signal::Ended(ending));
+        }
+        if std::mem::take(&mut state.lost) {
+            return Poll::Ready(Signal::Lost);
+        }
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes with the lock already released.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,206 @@
+//! The transport: a cheap handle on one driver, shared by all clients and servers of a process.
+//!
+//! Owns the transport's one reply listener, which the first call starts. Knows nothing of methods.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
+
+use crate::driver::{Capabilities, Driver, Health};
+use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::replies::Replies;
+
+/// Options that concern all clients and servers of a transport, whatever the bus.
+///
+/// Field names are the reference's option names.
+///
+/// ```
+/// use std::time::Duration;
+/// use oslo_messaging_core::transport::TransportOptions;
+///
+/// let mut options = TransportOptions::default();
+/// options.rpc_response_timeout = Duration::from_secs(10);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransportOptions {
+    /// How long a call waits if it says nothing itself; also how long a cast waits for the bus, and how
+    /// long a server that stops waits for its handlers. Default 60 s.
+    pub rpc_response_timeout: Duration,
+    /// How many requests a server runs at once if it says nothing itself. Default 64.
+    pub executor_thread_pool_size: NonZeroUsize,
+    /// Whether servers answer `oslo_rpc_server_ping`. Default false.
+    pub rpc_ping_enabled: bool,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        const POOL_SIZE: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not zero");
+        Self {
+            rpc_response_timeout: Duration::from_secs(60),
+            executor_thread_pool_size: POOL_SIZE,
+            rpc_ping_enabled: false,
+        }
+    }
+}
+
+/// A way to the bus. Clones are handles on the same connections.
+///
+/// Making one does not connect; the first operation does.
+#[derive(Clone)]
+pub struct Transport {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    driver: Arc<dyn Driver>,
+    capabilities: Capabilities,
+    options: TransportOptions,
+    /// The reply listener: started by one call while the others wait. Replaced after it died.
+    replies: Mutex<Arc<OnceCell<Arc<Replies>>>>,
+    closed: AtomicBool,
+}
+
+impl Transport {
+    /// A transport over `driver`.
+    pub fn new(driver: Arc<dyn Driver>, options: TransportOptions) -> Self {
+        let capabilities = driver.capabilities();
+        Self {
+            inner: Arc::new(Inner {
+                driver,
+                capabilities,
+                options,
+                replies: Mutex::default(),
+                closed: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The driver underneath.
+    pub fn driver(&self) -> &Arc<dyn Driver> {
+        &self.inner.driver
+    }
+
+    /// What the driver can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &TransportOptions {
+        &self.inner.options
+    }
+
+    /// How the driver is doing, without waiting for anything.
+    pub fn health(&self) -> Health {
+        self.inner.driver.health()
+    }
+
+    /// How many calls of this transport wait for a reply.
+    pub fn calls_in_flight(&self) -> usize {
+        self.started_replies().map_or(0, |replies| replies.len())
+    }
+
+    /// Ends everything: calls in flight fail with [`Closed`](ErrorKind::Closed), and so does what is
+    /// tried later. Servers should be stopped before, since closing takes their subscriptions away.
+    ///
+    /// Closing twice does nothing more. Cancelling the future leaves the rest of the work to the drop
+    /// of the last handle.
+    pub async fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        if let Some(replies) = self.started_replies() {
+            replies.close().await;
+        }
+        self.inner.driver.close().await;
+    }
+
+    /// Refuses what needs RPC on a driver without it, and everything after `close`.
+    pub(crate) fn check_rpc(&self) -> Result<()> {
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Err(closed());
+        }
+        if !self.inner.capabilities.rpc {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the driver of this transport URL carries no RPC",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The reply listener, started if need be.
+    pub(crate) async fn replies(&self, deadline: Instant) -> Result<Arc<Replies>> {
+        let cell = self.replies_cell();
+        if let Some(replies) = cell.get() {
+            return Ok(Arc::clone(replies));
+        }
+        let start = cell.get_or_try_init(|| Replies::start(Arc::clone(&self.inner.driver)));
+        let replies = match timeout_at(deadline, start).await {
+            Ok(started) => Arc::clone(started?),
+            Err(_) => return Err(self.no_reply_queue()),
+        };
+        if self.inner.closed.load(Ordering::Acquire) {
+            replies.close().await;
+            return Err(closed());
+        }
+        Ok(replies)
+    }
+
+    fn no_reply_queue(&self) -> Error {
+        let error = Error::new(
+            ErrorKind::Timeout,
+            "Timed out waiting for the reply queue to be set up",
+        );
+        let health = self.health();
+        let error = match health.host {
+            Some(host) => error.with_host(host),
+            None => error,
+        };
+        match health.last_error {
+            Some(last) => error.with("last error", last),
+            None => error,
+        }
+    }
+
+    /// The cell in force; a fresh one if the listener in it died.
+    fn replies_cell(&self) -> Arc<OnceCell<Arc<Replies>>> {
+        let mut cell = self
+            .inner
+            .replies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if cell.get().is_some_and(|replies| replies.is_dead()) {
+            *cell = Arc::default();
+        }
+        Arc::clone(&cell)
+    }
+
+    fn started_replies(&self) -> Option<Arc<Replies>> {
+        let cell = self
+            .inner
+            .replies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        cell.get().cloned()
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("capabilities", &self.inner.capabilities)
+            .field("options", &self.inner.options)
+            .field("calls_in_flight", &self.calls_in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The error of everything that is tried after `close`.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the transport was closed").retryable(false)
+}
