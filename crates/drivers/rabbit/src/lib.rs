@@ -4,6 +4,12 @@
 mod address;
 mod compress;
 pub mod config;
+mod connection;
+mod consumer;
+mod declare;
+pub mod driver;
+mod error;
+mod publisher;
 mod topology;
 
 pub use crate::compress::Compression;

@@ -70,7 +70,7 @@ fn config_of(vector: &Value) -> RabbitConfig {
     config
 }
 
-fn methods<'a>(vector: &'a Value) -> impl Iterator<Item = &'a Value> {
+fn methods(vector: &Value) -> impl Iterator<Item = &Value> {
     vector["direction"]
         .as_array()
         .unwrap()
@@ -262,10 +262,10 @@ fn an_rpc_server_consumes_topic_server_and_fanout_in_the_recorded_order() {
     let server: Vec<&Value> = methods(&vector.value)
         .filter(|event| event["conn"] == "server-1")
         .collect();
-    let queues = server
+    let mut queues = server
         .iter()
         .filter(|event| event["method"] == "queue.declare");
-    let fanout = text(&queues.last().unwrap()["args"]["queue"])
+    let fanout = text(&queues.next_back().unwrap()["args"]["queue"])
         .rsplit('_')
         .next()
         .unwrap();
@@ -342,12 +342,14 @@ fn publishes_of_every_recorded_rpc_peer_go_where_our_addresses_say() {
 
 #[test]
 fn arguments_are_written_in_the_order_of_the_reference() {
-    let mut config = RabbitConfig::default();
-    config.rabbit_quorum_queue = true;
-    config.rabbit_transient_quorum_queue = true;
-    config.rabbit_quorum_delivery_limit = 1;
-    config.rabbit_quorum_max_memory_length = 2;
-    config.rabbit_quorum_max_memory_bytes = 3;
+    let mut config = RabbitConfig {
+        rabbit_quorum_queue: true,
+        rabbit_transient_quorum_queue: true,
+        rabbit_quorum_delivery_limit: 1,
+        rabbit_quorum_max_memory_length: 2,
+        rabbit_quorum_max_memory_bytes: 3,
+        ..RabbitConfig::default()
+    };
     let names = |arguments: Arguments| {
         arguments
             .into_iter()
@@ -382,8 +384,10 @@ fn prefetch_of_the_option_wins_over_the_servers() {
         prefetch,
     };
     let of = |count, what: &Subscription| {
-        let mut config = RabbitConfig::default();
-        config.rabbit_qos_prefetch_count = count;
+        let config = RabbitConfig {
+            rabbit_qos_prefetch_count: count,
+            ..RabbitConfig::default()
+        };
         subscription(&config, "openstack", what, "x")
             .unwrap()
             .prefetch

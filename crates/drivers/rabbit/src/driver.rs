@@ -1,0 +1,138 @@
+//! The driver as the seam sees it: two connections, lazily made, one to publish and one to consume.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use oslo_messaging_core::driver::{
+    BoxFuture, Capabilities, Driver, Health, Inbox, Listener, Outgoing, Subscription,
+};
+use oslo_messaging_core::error::Result;
+use oslo_messaging_proto::url::TransportUrl;
+
+use crate::config::RabbitConfig;
+use crate::connection::{Brokers, Link, Phase};
+use crate::consumer::Consumers;
+use crate::error::closed_error;
+use crate::publisher::Publisher;
+
+/// The RabbitMQ driver, `rabbit://` and `kombu://`.
+///
+/// Opens at most two TCP connections, whatever number of servers, clients and calls uses it, and none
+/// before the first operation that needs one. Keeps both up: after a loss it connects again by itself,
+/// to the next broker if there are several, and sets up all subscriptions again under their old names.
+///
+/// Must be used inside a tokio runtime.
+pub struct RabbitDriver {
+    publisher: Publisher,
+    consumers: Consumers,
+    capabilities: Capabilities,
+    closed: AtomicBool,
+}
+
+impl RabbitDriver {
+    /// A driver for the brokers of `url`, with the options of `config` and, winning over them, of the
+    /// URL's query. `control_exchange` is the exchange of targets that name none (`openstack` by
+    /// default). Does not connect.
+    ///
+    /// # Errors
+    /// Options that are unknown, out of range or cannot go together
+    /// ([`Config`](oslo_messaging_core::error::ErrorKind::Config)) or that this build does not do
+    /// ([`Unsupported`](oslo_messaging_core::error::ErrorKind::Unsupported)).
+    pub fn new(
+        url: &TransportUrl,
+        mut config: RabbitConfig,
+        control_exchange: &str,
+    ) -> Result<Self> {
+        config.apply_query(url.query())?;
+        config.validate()?;
+        crate::address::check_name(control_exchange)?;
+        let config = Arc::new(config);
+        let brokers = Arc::new(Brokers::new(url, &config));
+        let mut capabilities = Capabilities::rpc();
+        capabilities.requeue = true;
+        capabilities.mandatory = true;
+        capabilities.reply_retry =
+            Duration::from_secs(config.kombu_missing_consumer_retry_timeout.into());
+        let publishing = Link::new(Arc::clone(&brokers), "publish");
+        let consuming = Link::new(brokers, "consume");
+        Ok(Self {
+            publisher: Publisher::new(publishing, Arc::clone(&config), control_exchange.to_owned()),
+            consumers: Consumers::new(consuming, config, control_exchange.to_owned()),
+            capabilities,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            Err(closed_error())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Driver for RabbitDriver {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn send<'a>(&'a self, message: Outgoing<'a>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.check_open()?;
+            self.publisher.send(message).await
+        })
+    }
+
+    fn listen(
+        &self,
+        what: Subscription,
+        inbox: Arc<dyn Inbox>,
+    ) -> BoxFuture<'_, Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            self.check_open()?;
+            self.consumers.listen(what, inbox).await
+        })
+    }
+
+    /// Connected means that each connection asked for so far is up, and that one was asked for.
+    fn health(&self) -> Health {
+        let mut health = Health::default();
+        let (mut wanted, mut up) = (0, 0);
+        for link in [self.consumers.link(), self.publisher.link()] {
+            link.with_status(|status| {
+                wanted += u32::from(!matches!(status.phase, Phase::Idle));
+                if let Phase::Up(session) = &status.phase {
+                    up += 1;
+                    health.host = Some(session.host.to_string());
+                }
+                if let Some(fault) = &status.last_fault {
+                    health.last_error = Some(fault.to_error().to_string());
+                }
+            });
+        }
+        health.connected = wanted > 0 && up == wanted;
+        health.blocked = self.publisher.is_blocked();
+        health.consumers = self.consumers.active();
+        health
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.closed.store(true, Ordering::Release);
+            // Subscriptions first, so that replies under way can still go out.
+            self.consumers.close().await;
+            self.publisher.close().await;
+        })
+    }
+}
+
+impl fmt::Debug for RabbitDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitDriver")
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
+}

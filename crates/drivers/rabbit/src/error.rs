@@ -1,0 +1,273 @@
+//! The one place where faults of the AMQP engine become errors of this library.
+//!
+//! Decides by kind and reply code, never by text, whether a fault passes by itself ([`Hope`]) and what
+//! the user can do about it. Refuses to let credentials through: faults carry host, virtual host and
+//! the name of what was asked for.
+
+use std::io;
+use std::sync::Arc;
+
+use oslo_messaging_amqp::{Error as AmqpError, ErrorKind as AmqpKind};
+use oslo_messaging_core::error::{Error, ErrorKind};
+
+/// Reply codes of AMQP 0-9-1 and RabbitMQ that are told apart.
+mod code {
+    pub(super) const ACCESS_REFUSED: u16 = 403;
+    pub(super) const NOT_FOUND: u16 = 404;
+    pub(super) const RESOURCE_LOCKED: u16 = 405;
+    pub(super) const PRECONDITION_FAILED: u16 = 406;
+    pub(super) const NOT_ALLOWED: u16 = 530;
+    pub(super) const NOT_IMPLEMENTED: u16 = 540;
+    pub(super) const INTERNAL_ERROR: u16 = 541;
+}
+
+/// Whether trying again can help, and how soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hope {
+    /// Nobody listens, or the broker is just starting: asking again costs it nothing.
+    Soon,
+    /// It may pass.
+    Later,
+    /// Not before somebody changes something: login, virtual host, configuration.
+    None,
+}
+
+/// Why no broker of a round could be reached; shared by all who wait for a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectFault {
+    cause: AmqpError,
+    host: Arc<str>,
+    vhost: Arc<str>,
+}
+
+impl ConnectFault {
+    /// A failed attempt at this `host:port` and virtual host.
+    pub(crate) fn new(cause: AmqpError, host: &Arc<str>, vhost: &Arc<str>) -> Self {
+        Self {
+            cause,
+            host: Arc::clone(host),
+            vhost: Arc::clone(vhost),
+        }
+    }
+
+    /// Whether trying again can help.
+    pub(crate) fn hope(&self) -> Hope {
+        match (self.cause.kind(), self.cause.code()) {
+            // A virtual host that is not started yet answers with an internal error.
+            (_, Some(code::INTERNAL_ERROR)) => Hope::Soon,
+            // Without a code the broker only closed the socket, as one that is starting may.
+            (AmqpKind::AccessRefused, None) => Hope::Later,
+            (AmqpKind::AccessRefused | AmqpKind::VhostRefused, _) => Hope::None,
+            (AmqpKind::VersionMismatch | AmqpKind::InvalidArgument, _) => Hope::None,
+            (AmqpKind::ConnectionClosed, Some(code::ACCESS_REFUSED | code::NOT_ALLOWED)) => {
+                Hope::None
+            }
+            (AmqpKind::ConnectionClosed, _) => Hope::Soon,
+            (AmqpKind::Io, _) if is_quick_refusal(&self.cause) => Hope::Soon,
+            _ => Hope::Later,
+        }
+    }
+
+    /// What a waiter is told.
+    pub(crate) fn to_error(&self) -> Error {
+        let (kind, advice) = match (self.hope(), self.cause.kind()) {
+            (Hope::None, AmqpKind::AccessRefused) => (
+                ErrorKind::AccessRefused,
+                "the broker refused the login; check user and password in the transport URL, and rabbit_login_method",
+            ),
+            (Hope::None, AmqpKind::VhostRefused | AmqpKind::ConnectionClosed) => (
+                ErrorKind::AccessRefused,
+                "the broker refused the virtual host; make it and let the user in (rabbitmqctl add_vhost, set_permissions), \
+                 or correct the path of the transport URL",
+            ),
+            (Hope::None, AmqpKind::VersionMismatch) => (
+                ErrorKind::Unsupported,
+                "what listens there does not speak AMQP 0-9-1; check host and port of the transport URL",
+            ),
+            (Hope::None, _) => (
+                ErrorKind::Config,
+                "the connection cannot be asked for with these values",
+            ),
+            _ => (
+                ErrorKind::Unreachable,
+                "no connection to the broker; check that it runs, and host and port of the transport URL",
+            ),
+        };
+        Error::new(kind, advice)
+            .with_host(&*self.host)
+            .with("vhost", &*self.vhost)
+            .with_source(self.cause.clone())
+    }
+}
+
+fn is_quick_refusal(error: &AmqpError) -> bool {
+    let source =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    // The engine says nothing more about a socket that was closed during the handshake.
+    source.is_none_or(|source| {
+        matches!(
+            source.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::BrokenPipe
+        )
+    })
+}
+
+/// Where something failed, for the fields of an error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// `host:port`.
+    pub(crate) host: &'a str,
+    /// Virtual host.
+    pub(crate) vhost: &'a str,
+    /// Exchange, queue or destination, such as `queue topic-a`.
+    pub(crate) entity: &'a str,
+}
+
+impl Place<'_> {
+    fn fill(self, error: Error) -> Error {
+        error
+            .with_host(self.host)
+            .with("vhost", self.vhost)
+            .with("entity", self.entity)
+    }
+}
+
+/// Whether the broker closed the channel because of a durability or another argument that differs.
+pub(crate) fn is_mismatch(error: &AmqpError) -> bool {
+    error.kind() == AmqpKind::ChannelClosed && error.code() == Some(code::PRECONDITION_FAILED)
+}
+
+/// Whether the broker says that the thing does not exist.
+pub(crate) fn is_missing(error: &AmqpError) -> bool {
+    error.kind() == AmqpKind::ChannelClosed && error.code() == Some(code::NOT_FOUND)
+}
+
+/// Whether setting up a subscription again, unchanged, cannot help.
+pub(crate) fn is_final_for_listener(error: &AmqpError) -> bool {
+    match error.kind() {
+        AmqpKind::ChannelClosed | AmqpKind::ConnectionClosed => matches!(
+            error.code(),
+            Some(
+                code::ACCESS_REFUSED
+                    | code::NOT_FOUND
+                    | code::RESOURCE_LOCKED
+                    | code::PRECONDITION_FAILED
+                    | code::NOT_ALLOWED
+                    | code::NOT_IMPLEMENTED
+                    | code::INTERNAL_ERROR
+            )
+        ),
+        AmqpKind::InvalidArgument | AmqpKind::NoFreeChannel => true,
+        _ => false,
+    }
+}
+
+/// The error of a subscription that the broker does not grant.
+pub(crate) fn listen_error(error: AmqpError, place: Place<'_>) -> Error {
+    let (kind, advice) = match error.code() {
+        Some(code::ACCESS_REFUSED) => (
+            ErrorKind::AccessRefused,
+            "the user may not do this; grant configure, write and read on exchanges and queues (rabbitmqctl set_permissions)",
+        ),
+        Some(code::PRECONDITION_FAILED) => (
+            ErrorKind::Listen,
+            "it exists with other properties; make the options of all services on this virtual host alike, or delete it",
+        ),
+        Some(code::NOT_FOUND) => (
+            ErrorKind::Listen,
+            "it is missing, or the node that holds it is down",
+        ),
+        Some(code::RESOURCE_LOCKED) => {
+            (ErrorKind::Listen, "another connection holds it exclusively")
+        }
+        Some(code::INTERNAL_ERROR) => (
+            ErrorKind::Listen,
+            "the broker failed; if it refuses transient queues (RabbitMQ 4.3 does), set rabbit_quorum_queue and \
+             rabbit_transient_quorum_queue, else see its log",
+        ),
+        _ if error.kind() == AmqpKind::NoFreeChannel => (
+            ErrorKind::Listen,
+            "the connection has no channel left; raise channel_max of the broker, or start fewer servers",
+        ),
+        _ => (
+            ErrorKind::Listen,
+            "the broker does not let this subscription be",
+        ),
+    };
+    place.fill(Error::new(kind, advice)).with_source(error)
+}
+
+/// The error of a message that was not taken, after the last attempt.
+pub(crate) fn publish_error(error: AmqpError, place: Place<'_>) -> Error {
+    const PUBLISH: (u16, u16) = (60, 40);
+    let (kind, advice) = match (error.kind(), error.code()) {
+        (AmqpKind::ChannelClosed, Some(code::ACCESS_REFUSED)) => (
+            ErrorKind::AccessRefused,
+            "the user may not publish there; grant configure and write on the exchange (rabbitmqctl set_permissions)",
+        ),
+        // Our properties are always valid, so size is all that can be wrong with a publish itself.
+        (AmqpKind::ChannelClosed, Some(code::PRECONDITION_FAILED))
+            if error.method() == Some(PUBLISH) =>
+        {
+            (
+                ErrorKind::TooLarge,
+                "the broker does not take a message of this size; send less, or raise its max_message_size",
+            )
+        }
+        (AmqpKind::ChannelClosed, Some(code::PRECONDITION_FAILED)) => (
+            ErrorKind::DeliveryFailure,
+            "the exchange exists with other properties; make the options of all services on this virtual host alike, or delete it",
+        ),
+        (AmqpKind::InvalidArgument, _) => (
+            ErrorKind::InvalidTarget,
+            "the names cannot be put on the wire",
+        ),
+        (AmqpKind::ChannelClosed | AmqpKind::NoFreeChannel, _) => {
+            (ErrorKind::DeliveryFailure, "the broker refused the message")
+        }
+        _ => (
+            ErrorKind::DeliveryFailure,
+            "the connection was lost before the broker confirmed the message",
+        ),
+    };
+    let final_fault = matches!(
+        error.kind(),
+        AmqpKind::ChannelClosed | AmqpKind::InvalidArgument
+    ) && !is_missing(&error);
+    place
+        .fill(Error::new(kind, advice))
+        .retryable(!final_fault)
+        .with_source(error)
+}
+
+/// Whether publishing the same again can help, by the answer to a publish that nothing else disturbed.
+pub(crate) fn is_final_for_message(error: &AmqpError) -> bool {
+    match error.kind() {
+        AmqpKind::ChannelClosed => !is_missing(error),
+        AmqpKind::InvalidArgument => true,
+        _ => false,
+    }
+}
+
+/// The error of a message the broker could not take and said so.
+pub(crate) fn nacked_error(place: Place<'_>) -> Error {
+    place.fill(Error::new(
+        ErrorKind::DeliveryFailure,
+        "the broker refused to keep the message (basic.nack); a queue may be full or its node down",
+    ))
+}
+
+/// The error of a mandatory message that no queue takes.
+pub(crate) fn undeliverable_error(code: u16, text: &str, place: Place<'_>) -> Error {
+    let why = format!("no queue takes the message, so nobody listens ({code} {text})");
+    place.fill(Error::new(ErrorKind::Undeliverable, why))
+}
+
+/// The error of anything asked of a closed driver.
+pub(crate) fn closed_error() -> Error {
+    Error::new(ErrorKind::Closed, "the transport was closed")
+}

@@ -1,0 +1,465 @@
+//! Messages on their way out: one connection, one confirm channel for topics and replies, one for fanouts,
+//! one for declarations.
+//!
+//! Each send holds its bytes until the broker confirmed them and publishes them again after a lost
+//! connection, a nack or a closed channel, as its retries and deadline allow. A channel that the broker
+//! closes takes the unconfirmed messages of others with it; all of them are then published one at a time
+//! on channels of their own, so that only the guilty one is told.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use oslo_messaging_amqp::{
+    Channel, Confirmation, EncodedProperties, Error as AmqpError, ErrorKind as AmqpKind,
+    PropertiesBuilder, Publish, Table,
+};
+use oslo_messaging_core::driver::{Destination, Outgoing, Retry};
+use oslo_messaging_core::error::{Error, ErrorKind, Result};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::address::{Address, Exchange, address};
+use crate::compress::Compression;
+use crate::config::RabbitConfig;
+use crate::connection::{Link, Patience, Session};
+use crate::declare::declare_exchange;
+use crate::error::{
+    Place, is_final_for_message, is_mismatch, nacked_error, publish_error, undeliverable_error,
+};
+use crate::topology::{ExchangeSpec, published_exchange};
+
+/// The most any RabbitMQ takes, whatever its `max_message_size`.
+pub(crate) const MAX_MESSAGE: usize = 512 * 1024 * 1024;
+
+/// Exchanges remembered as declared; beyond it the memory starts anew.
+const MAX_DECLARED: usize = 10_000;
+
+/// The publishing half of a driver.
+pub(crate) struct Publisher {
+    link: Link,
+    config: Arc<RabbitConfig>,
+    control_exchange: String,
+    properties: EncodedProperties,
+    lanes: [LaneSlot; 2],
+    declared: Mutex<Declared>,
+    declaring: AsyncMutex<Option<(u64, Channel)>>,
+    alone: AsyncMutex<()>,
+}
+
+/// Which channel a message takes. A vanished fanout exchange closes a channel, and must not be the one of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LaneKind {
+    Main = 0,
+    Fanout = 1,
+}
+
+#[derive(Default)]
+struct LaneSlot {
+    current: Mutex<Option<Arc<Lane>>>,
+    opening: AsyncMutex<()>,
+}
+
+/// A confirm channel in force.
+struct Lane {
+    channel: Channel,
+    blocked: watch::Receiver<Option<Arc<str>>>,
+    session: Arc<Session>,
+}
+
+/// The exchanges declared on one connection.
+#[derive(Default)]
+struct Declared {
+    generation: u64,
+    names: HashSet<String>,
+}
+
+/// A message ready to go, again and again.
+struct Parcel<'a> {
+    address: Address<'a>,
+    entity: Destination<'a>,
+    body: Bytes,
+    mandatory: bool,
+    expiration: Option<u64>,
+}
+
+impl Publisher {
+    /// A publisher that has not connected yet.
+    pub(crate) fn new(link: Link, config: Arc<RabbitConfig>, control_exchange: String) -> Self {
+        let properties = properties(config.kombu_compression);
+        Self {
+            link,
+            config,
+            control_exchange,
+            properties,
+            lanes: Default::default(),
+            declared: Mutex::default(),
+            declaring: AsyncMutex::default(),
+            alone: AsyncMutex::default(),
+        }
+    }
+
+    /// The connection, for its news.
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Whether the broker asks publishers to wait.
+    pub(crate) fn is_blocked(&self) -> bool {
+        let lane = lock(&self.lanes[LaneKind::Main as usize].current).clone();
+        lane.is_some_and(|lane| lane.session.connection.blocked_reason().is_some())
+    }
+
+    /// Ends the connection in good order. Sends under way fail.
+    pub(crate) async fn close(&self) {
+        self.link.close().await;
+    }
+
+    /// Sends one message; see `Driver::send`.
+    pub(crate) async fn send(&self, message: Outgoing<'_>) -> Result<()> {
+        let parcel = self.pack(&message)?;
+        let deadline = match (message.deadline, message.retry) {
+            (Some(deadline), _) => Some(deadline),
+            // One attempt ends by itself, unless the broker neither answers nor closes.
+            (None, Retry::Never) => Some(Instant::now() + self.link.brokers().round_deadline()),
+            (None, _) => None,
+        };
+        let mut patience = Patience::new(message.retry);
+        let work = self.deliver(&parcel, &mut patience);
+        match deadline {
+            None => work.await,
+            Some(deadline) => match timeout_at(deadline, work).await {
+                Ok(done) => done,
+                Err(_) => Err(self.late(&parcel)),
+            },
+        }
+    }
+
+    fn pack<'a>(&'a self, message: &Outgoing<'a>) -> Result<Parcel<'a>> {
+        let body = match self.config.kombu_compression {
+            None => message.body.clone(),
+            Some(compression) => compression.pack(&message.body),
+        };
+        if body.len() > MAX_MESSAGE {
+            let text = format!(
+                "the message has {} bytes, RabbitMQ takes {MAX_MESSAGE} at most",
+                body.len()
+            );
+            return Err(Error::new(ErrorKind::TooLarge, text)
+                .with("entity", message.destination.to_string()));
+        }
+        Ok(Parcel {
+            address: address(&self.control_exchange, message.destination)?,
+            entity: message.destination,
+            body,
+            mandatory: self.is_mandatory(message),
+            expiration: message.expires.map(milliseconds),
+        })
+    }
+
+    /// Wire: fanouts are never mandatory, replies unless the option says no (spec section 5).
+    fn is_mandatory(&self, message: &Outgoing<'_>) -> bool {
+        message.mandatory
+            && match message.destination {
+                Destination::Fanout { .. } => false,
+                Destination::Reply { .. } => self.config.direct_mandatory_flag,
+                _ => true,
+            }
+    }
+
+    /// Publishes until the broker took the message or nothing more may be tried.
+    async fn deliver(&self, parcel: &Parcel<'_>, patience: &mut Patience) -> Result<()> {
+        let mut after = 0;
+        let mut alone = false;
+        loop {
+            let session = match self.current(parcel.lane(), after) {
+                Some(lane) => Arc::clone(&lane.session),
+                None => self.link.session(after, patience).await?,
+            };
+            let fault = match self.attempt(parcel, &session, alone).await {
+                Ok(Confirmation::Acked) => return Ok(()),
+                Ok(Confirmation::Returned { code, text }) => Fault::Returned(code, text),
+                Ok(_) => Fault::Nacked,
+                Err(error) => Fault::Amqp(error),
+            };
+            match &fault {
+                Fault::Amqp(_) if !session.connection.is_open() => after = session.generation,
+                Fault::Amqp(error) => {
+                    self.forget(parcel, &session);
+                    if !alone && error.kind() == AmqpKind::ChannelClosed {
+                        // Maybe another message's fault, maybe a vanished exchange (quirk 15): not counted.
+                        alone = true;
+                        continue;
+                    }
+                }
+                Fault::Nacked | Fault::Returned(..) => {}
+            }
+            if fault.is_final() || !patience.allows_after(1) {
+                return Err(self.error(parcel, &session, fault));
+            }
+            if after != session.generation {
+                // A new connection has waits of its own; what the broker refused is not tried again at once.
+                sleep(pause(patience.failed())).await;
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        parcel: &Parcel<'_>,
+        session: &Arc<Session>,
+        alone: bool,
+    ) -> Result<Confirmation, AmqpError> {
+        let exchange = &parcel.address.exchange;
+        if !self.is_declared(session, exchange)
+            && let Some(exchange) = published_exchange(&self.config, exchange)
+        {
+            self.declare(session, &exchange).await?;
+        }
+        if !alone {
+            let lane = self.lane(parcel.lane(), session).await?;
+            wait_while_blocked(session, lane.blocked.clone()).await;
+            return self.publish(&lane.channel, parcel).await;
+        }
+        let _turn = self.alone.lock().await;
+        let channel = session.connection.open_channel().await?;
+        channel.confirm_select().await?;
+        wait_while_blocked(session, session.connection.watch_blocked()).await;
+        let taken = self.publish(&channel, parcel).await;
+        if taken.is_ok() {
+            // The message is safe; how the channel ends does not matter to its sender.
+            let _ = channel.close().await;
+        }
+        taken
+    }
+
+    async fn publish(
+        &self,
+        channel: &Channel,
+        parcel: &Parcel<'_>,
+    ) -> Result<Confirmation, AmqpError> {
+        let publish = Publish {
+            exchange: parcel.address.exchange.name(),
+            routing_key: &parcel.address.routing_key,
+            mandatory: parcel.mandatory,
+            properties: &self.properties,
+            expiration: parcel.expiration,
+        };
+        loop {
+            match channel.publish(&publish, &parcel.body) {
+                Ok(confirm) => return confirm.await,
+                Err(error) if error.kind() == AmqpKind::Full => channel.ready().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The channel in force, if it belongs to a connection newer than `after`.
+    fn current(&self, kind: LaneKind, after: u64) -> Option<Arc<Lane>> {
+        let lane = lock(&self.lanes[kind as usize].current).clone()?;
+        (lane.session.generation > after).then_some(lane)
+    }
+
+    /// The channel of this connection, opened if there is none.
+    async fn lane(&self, kind: LaneKind, session: &Arc<Session>) -> Result<Arc<Lane>, AmqpError> {
+        let fits = |lane: &Arc<Lane>| lane.session.generation == session.generation;
+        if let Some(lane) = self.current(kind, 0).filter(fits) {
+            return Ok(lane);
+        }
+        let slot = &self.lanes[kind as usize];
+        let _opening = slot.opening.lock().await;
+        if let Some(lane) = self.current(kind, 0).filter(fits) {
+            return Ok(lane);
+        }
+        let channel = session.connection.open_channel().await?;
+        channel.confirm_select().await?;
+        let blocked = session.connection.watch_blocked();
+        let lane = Arc::new(Lane {
+            channel,
+            blocked,
+            session: Arc::clone(session),
+        });
+        *lock(&slot.current) = Some(Arc::clone(&lane));
+        Ok(lane)
+    }
+
+    /// Forgets a closed channel and the exchange that may have caused it.
+    fn forget(&self, parcel: &Parcel<'_>, session: &Arc<Session>) {
+        lock(&self.declared)
+            .names
+            .remove(parcel.address.exchange.name());
+        let mut current = lock(&self.lanes[parcel.lane() as usize].current);
+        if current.as_ref().is_some_and(|lane| {
+            Arc::ptr_eq(&lane.session, session) && lane.channel.closed_reason().is_some()
+        }) {
+            *current = None;
+        }
+    }
+
+    fn is_declared(&self, session: &Session, exchange: &Exchange<'_>) -> bool {
+        if matches!(exchange, Exchange::Default) {
+            return true;
+        }
+        self.knows(session, exchange.name())
+    }
+
+    fn knows(&self, session: &Session, exchange: &str) -> bool {
+        let declared = lock(&self.declared);
+        declared.generation == session.generation && declared.names.contains(exchange)
+    }
+
+    /// Declares an exchange, once per connection, on a channel that carries nothing else.
+    async fn declare(&self, session: &Session, exchange: &ExchangeSpec) -> Result<(), AmqpError> {
+        let mut slot = self.declaring.lock().await;
+        if self.knows(session, &exchange.name) {
+            return Ok(());
+        }
+        // Out of its place while in use: dropped half-way, its fate must not be the next one's.
+        let kept = slot
+            .take()
+            .filter(|(generation, _)| *generation == session.generation);
+        let mut channel = match kept {
+            Some((_, channel)) => channel,
+            None => session.connection.open_channel().await?,
+        };
+        match declare_exchange(&channel, exchange, exchange.durable).await {
+            Ok(()) => {}
+            // Wire: a publisher takes the non-durable exchange it meets (spec 4.8).
+            Err(error) if exchange.durable && is_mismatch(&error) => {
+                channel = session.connection.open_channel().await?;
+                declare_exchange(&channel, exchange, false)
+                    .await
+                    .map_err(|_| error)?;
+                tracing::warn!(
+                    exchange = exchange.name,
+                    "exchange exists as non-durable and is used as it is"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        *slot = Some((session.generation, channel));
+        let mut declared = lock(&self.declared);
+        if declared.generation != session.generation || declared.names.len() >= MAX_DECLARED {
+            *declared = Declared {
+                generation: session.generation,
+                names: HashSet::new(),
+            };
+        }
+        declared.names.insert(exchange.name.clone());
+        Ok(())
+    }
+
+    fn error(&self, parcel: &Parcel<'_>, session: &Session, fault: Fault) -> Error {
+        let entity = parcel.entity.to_string();
+        let place = Place {
+            host: &session.host,
+            vhost: self.link.brokers().vhost(),
+            entity: &entity,
+        };
+        match fault {
+            Fault::Nacked => nacked_error(place),
+            Fault::Returned(code, text) => undeliverable_error(code, &text, place),
+            Fault::Amqp(error) => publish_error(error, place),
+        }
+    }
+
+    /// What a sender is told whose deadline passed: why there was no connection, or that no confirm came.
+    fn late(&self, parcel: &Parcel<'_>) -> Error {
+        let entity = parcel.entity.to_string();
+        let lane = self.current(parcel.lane(), 0);
+        let up = self.link.with_status(|status| status.session().cloned());
+        match (up, self.link.last_error()) {
+            (None, Some(error)) => error.with("entity", entity),
+            (session, _) => {
+                let blocked =
+                    lane.is_some_and(|lane| lane.session.connection.blocked_reason().is_some());
+                let why = if blocked {
+                    "the broker blocks publishers (memory or disk alarm) and did not take the message in time"
+                } else {
+                    "the broker did not confirm the message in time"
+                };
+                let host =
+                    session.map_or_else(|| "no broker".into(), |session| Arc::clone(&session.host));
+                Error::new(ErrorKind::Timeout, why)
+                    .with_host(&*host)
+                    .with("vhost", &**self.link.brokers().vhost())
+                    .with("entity", entity)
+            }
+        }
+    }
+}
+
+/// Why a message was not taken.
+enum Fault {
+    Nacked,
+    Returned(u16, String),
+    Amqp(AmqpError),
+}
+
+impl Fault {
+    /// Whether publishing it again cannot help.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Nacked => false,
+            Self::Returned(..) => true,
+            Self::Amqp(error) => is_final_for_message(error),
+        }
+    }
+}
+
+impl Parcel<'_> {
+    fn lane(&self) -> LaneKind {
+        match self.address.exchange {
+            Exchange::Fanout(_) => LaneKind::Fanout,
+            _ => LaneKind::Main,
+        }
+    }
+}
+
+/// Holds a message back while the broker asks publishers to wait, so that one whose sender gives up
+/// meanwhile never goes out.
+async fn wait_while_blocked(session: &Session, mut blocked: watch::Receiver<Option<Arc<str>>>) {
+    if blocked.borrow().is_none() {
+        return;
+    }
+    tokio::select! {
+        // An error means that the connection is gone, which the publish will find out.
+        _ = blocked.wait_for(Option::is_none) => {}
+        _ = session.connection.closed() => {}
+    }
+}
+
+/// The properties of every message, byte for byte the reference's (spec section 5).
+fn properties(compression: Option<Compression>) -> EncodedProperties {
+    let mut headers = Table::new();
+    if let Some(compression) = compression {
+        headers.insert("compression", compression.header());
+    }
+    PropertiesBuilder::new()
+        .content_type("application/json")
+        .content_encoding("utf-8")
+        .headers(headers)
+        .delivery_mode(2)
+        .priority(0)
+        .build()
+        .expect("these few short properties fit into any frame")
+}
+
+/// Wire: the expiration is cut to whole milliseconds; RabbitMQ takes 32 bits of them.
+fn milliseconds(expires: Duration) -> u64 {
+    u64::try_from(expires.as_millis())
+        .unwrap_or(u64::MAX)
+        .min(u32::MAX.into())
+}
+
+/// Wait before a message the broker did not take is tried again: a full queue may have room soon.
+fn pause(failed: u32) -> Duration {
+    let most = (0.05 * 2_f64.powi(failed.min(6) as i32)).min(2.0);
+    Duration::from_secs_f64(most * (0.5 + 0.5 * fastrand::f64()))
+}
+
+/// The data behind these locks is whole at every step, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

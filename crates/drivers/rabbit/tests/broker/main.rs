@@ -1,0 +1,8 @@
+//! The driver against real brokers. Each test has a virtual host of its own; those that stop or starve
+//! a broker have a broker of their own. Without one they are skipped, and say so.
+
+#![allow(clippy::unwrap_used)] // tests
+
+mod messages;
+mod recovery;
+mod support;

@@ -1,0 +1,479 @@
+//! Brokers that are not there, refuse, vanish, come back or ask to wait.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oslo_messaging_core::driver::{Destination, Driver, ListenerEvent, Retry, Subscription};
+use oslo_messaging_core::error::ErrorKind;
+use oslo_messaging_rabbit::config::RabbitConfig;
+use oslo_messaging_testkit::process::free_port;
+use oslo_messaging_testkit::proxy::{Direction, Proxy};
+use oslo_messaging_testkit::rabbit::node::Node;
+use oslo_messaging_testkit::rabbit::vhost_or_skip;
+use tokio::time::Instant;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn an_unreachable_broker_fails_a_send_at_its_deadline() {
+    let url = format!(
+        "rabbit://user:secret-word@127.0.0.1:{}/",
+        free_port().unwrap()
+    );
+    let driver = driver(&url);
+    let mut message = message(to_topic("topic-a"), "{}");
+    let start = Instant::now();
+    message.deadline = Some(start + Duration::from_millis(700));
+    let error = send(&driver, message).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(
+        error.is_retryable() && error.to_string().contains("127.0.0.1:"),
+        "{error}"
+    );
+    assert!(!format!("{error:?} {driver:?}").contains("secret-word"));
+    let taken = start.elapsed();
+    assert!(
+        (Duration::from_millis(690)..Duration::from_millis(1500)).contains(&taken),
+        "{taken:?}"
+    );
+    let health = driver.health();
+    assert!(!health.connected && health.last_error.unwrap().contains("refused"));
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn retries_count_attempts_to_connect() {
+    let driver = driver(&format!("rabbit://127.0.0.1:{}/", free_port().unwrap()));
+    for (retry, attempts) in [(Retry::Never, "1"), (Retry::Times(1), "2")] {
+        let mut message = message(to_topic("topic-a"), "{}");
+        message.deadline = None;
+        message.retry = retry;
+        let error = send(&driver, message).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+        assert!(
+            error.fields().any(|field| field == ("attempts", attempts)),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_listener_gives_up_on_an_unreachable_broker_at_the_option_s_deadline() {
+    let mut config = RabbitConfig::default();
+    config.listen_timeout = 0.5;
+    let driver = driver_with(
+        &format!("rabbit://127.0.0.1:{}/", free_port().unwrap()),
+        config,
+    );
+    let error = listen(&driver, rpc("topic-a", "server-1"))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+}
+
+#[tokio::test]
+async fn a_refused_login_is_told_at_once_and_tried_again_by_the_next_operation() {
+    let Some(vhost) = vhost_or_skip("a_refused_login_is_told_at_once").await else {
+        return;
+    };
+    let user = format!("late-{}", std::process::id());
+    let driver = driver(
+        &vhost
+            .url()
+            .replace("guest:guest", &format!("{user}:secret-word")),
+    );
+    let (sent, listened) = tokio::join!(
+        send(&driver, message(to_topic("topic-a"), "{}")),
+        listen(&driver, rpc("topic-a", "server-1")),
+    );
+    for error in [sent.unwrap_err(), listened.err().unwrap()] {
+        assert_eq!(error.kind(), ErrorKind::AccessRefused);
+        assert!(
+            !error.is_retryable() && error.to_string().contains("403"),
+            "{error}"
+        );
+        assert!(!format!("{error:?}").contains("secret-word"));
+    }
+    assert!(
+        driver
+            .health()
+            .last_error
+            .unwrap()
+            .contains("refused the login")
+    );
+
+    vhost
+        .broker()
+        .create_user(&user, "secret-word")
+        .await
+        .unwrap();
+    vhost
+        .set_permissions(&user, ".*", ".*", ".*")
+        .await
+        .unwrap();
+    let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
+    send(&driver, mandatory(to_topic("topic-a"), "now"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "now");
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn an_unknown_virtual_host_is_told_at_once() {
+    let Some(vhost) = vhost_or_skip("an_unknown_virtual_host_is_told_at_once").await else {
+        return;
+    };
+    let driver = driver(&vhost.broker().url("no-such-vhost"));
+    let error = send(&driver, message(to_topic("topic-a"), "{}"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AccessRefused);
+    assert!(error.to_string().contains("vhost no-such-vhost"), "{error}");
+    let error = listen(&driver, rpc("topic-a", "server-1"))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(error.kind(), ErrorKind::AccessRefused);
+}
+
+#[tokio::test]
+async fn the_next_broker_of_several_takes_over() {
+    let Some(vhost) = vhost_or_skip("the_next_broker_of_several_takes_over").await else {
+        return;
+    };
+    let (one, two) = (
+        Proxy::start(vhost.broker().port()).await.unwrap(),
+        Proxy::start(vhost.broker().port()).await.unwrap(),
+    );
+    let login = "guest:guest@127.0.0.1";
+    let hosts = format!(
+        "{login}:{},{login}:{},{login}:{}",
+        free_port().unwrap(),
+        one.port(),
+        two.port()
+    );
+    let driver = driver(&format!("rabbit://{hosts}/{}", vhost.name()));
+    let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
+    send(&driver, mandatory(to_topic("topic-a"), "first"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "first");
+    for proxy in [&one, &two] {
+        let used = proxy.connections_now() > 0;
+        proxy.refuse(true).await.unwrap();
+        proxy.cut();
+        if used {
+            within(inbox.restored()).await;
+        }
+        let other = if std::ptr::eq(proxy, &one) {
+            &two
+        } else {
+            &one
+        };
+        other.refuse(false).await.unwrap();
+        proxy.refuse(false).await.unwrap();
+        send(&driver, message(to_topic("topic-a"), "again"))
+            .await
+            .unwrap();
+        assert_eq!(inbox.body().await, "again");
+    }
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn no_unconfirmed_message_is_lost_when_connections_are_cut_under_load() {
+    const SENDERS: usize = 32;
+    const EACH: usize = 40;
+    let Some(vhost) =
+        vhost_or_skip("no_unconfirmed_message_is_lost_when_connections_are_cut").await
+    else {
+        return;
+    };
+    let receiver = driver(&vhost.url());
+    let (_listener, inbox) = serve(&receiver, "topic-a", "server-1").await;
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let sender = Arc::new(driver(&vhost.url_through(proxy.port())));
+    proxy.cut_after(Direction::ToBroker, 40_000);
+    let mut senders = tokio::task::JoinSet::new();
+    for n in 0..SENDERS {
+        let sender = Arc::clone(&sender);
+        senders.spawn(async move {
+            for m in 0..EACH {
+                let body = format!("{n}-{m}-{}", "x".repeat(100));
+                send(&sender, mandatory(to_topic("topic-a"), body))
+                    .await
+                    .unwrap();
+            }
+        });
+    }
+    let mut seen = HashSet::new();
+    while seen.len() < SENDERS * EACH {
+        let body = inbox.body().await;
+        seen.insert(body);
+        if seen.len() == SENDERS * EACH / 2 {
+            proxy.cut();
+        }
+    }
+    senders.join_all().await;
+    assert!(
+        proxy.connections_ever() >= 3,
+        "{}",
+        proxy.connections_ever()
+    );
+    within(sender.close()).await;
+}
+
+#[tokio::test]
+async fn a_cut_connection_is_back_soon_with_all_subscriptions_under_their_names() {
+    let Some(vhost) = vhost_or_skip("a_cut_connection_is_back_soon_with_all_subscriptions").await
+    else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let driver = driver(&vhost.url_through(proxy.port()));
+    let (_one, first) = serve(&driver, "topic-a", "server-1").await;
+    let (_two, second) = serve(&driver, "topic-b", "server-1").await;
+    let (replies, answers) = listen(&driver, Subscription::Replies).await.unwrap();
+    send(&driver, mandatory(to_topic("topic-a"), "unsettled"))
+        .await
+        .unwrap();
+    let unsettled = first.next().await;
+    let names: Vec<String> = vhost
+        .queues()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|queue| queue.name)
+        .collect();
+
+    let cut = Instant::now();
+    proxy.cut();
+    for inbox in [&first, &second, &answers] {
+        assert!(matches!(inbox.event().await, ListenerEvent::Interrupted));
+        assert!(!inbox.restored().await, "the queue was there all the time");
+    }
+    assert!(
+        cut.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        cut.elapsed()
+    );
+    let again: Vec<String> = vhost
+        .queues()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|queue| queue.name)
+        .collect();
+    assert_eq!(names, again);
+    // The old delivery belongs to the old connection; the broker hands it out again.
+    unsettled.ack();
+    let redelivered = first.next().await;
+    assert!(redelivered.is_redelivered());
+    redelivered.ack();
+    let queue = replies.address().unwrap();
+    send(&driver, mandatory(Destination::Reply { queue }, "answer"))
+        .await
+        .unwrap();
+    assert_eq!(answers.body().await, "answer");
+    send(
+        &driver,
+        mandatory(Destination::Fanout { topic: "topic-b" }, "fanout"),
+    )
+    .await
+    .unwrap();
+    assert_eq!(second.body().await, "fanout");
+    assert_eq!(proxy.connections_now(), 2);
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn a_reply_queue_that_vanished_with_the_connection_is_told_as_recreated() {
+    let Some(vhost) = vhost_or_skip("a_reply_queue_that_vanished_with_the_connection").await else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let driver = driver(&vhost.url_through(proxy.port()));
+    let (replies, answers) = listen(&driver, Subscription::Replies).await.unwrap();
+    let queue = replies.address().unwrap().to_owned();
+    proxy.refuse(true).await.unwrap();
+    proxy.cut();
+    assert!(matches!(answers.event().await, ListenerEvent::Interrupted));
+    vhost.delete_queue(&queue).await.unwrap();
+    proxy.refuse(false).await.unwrap();
+    assert!(answers.restored().await);
+    send(
+        &driver,
+        mandatory(Destination::Reply { queue: &queue }, "answer"),
+    )
+    .await
+    .unwrap();
+    assert_eq!(answers.body().await, "answer");
+}
+
+#[tokio::test]
+async fn a_deleted_queue_is_made_again_without_disturbing_others() {
+    let Some(vhost) =
+        vhost_or_skip("a_deleted_queue_is_made_again_without_disturbing_others").await
+    else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let driver = driver(&vhost.url_through(proxy.port()));
+    let (_one, deleted) = serve(&driver, "topic-a", "server-1").await;
+    let (_two, other) = serve(&driver, "topic-b", "server-1").await;
+    vhost.delete_queue("topic-a").await.unwrap();
+    assert!(matches!(deleted.event().await, ListenerEvent::Interrupted));
+    assert!(!deleted.restored().await);
+    send(&driver, mandatory(to_topic("topic-a"), "again"))
+        .await
+        .unwrap();
+    assert_eq!(deleted.body().await, "again");
+    send(&driver, mandatory(to_topic("topic-b"), "still"))
+        .await
+        .unwrap();
+    assert_eq!(other.body().await, "still");
+    assert!(!other.has_event().await);
+    assert_eq!(proxy.connections_ever(), 2);
+    assert_eq!(driver.health().consumers, 6);
+}
+
+#[tokio::test]
+async fn a_driver_closes_in_time_although_its_broker_is_silent() {
+    let Some(vhost) = vhost_or_skip("a_driver_closes_in_time_although_its_broker_is_silent").await
+    else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let driver = driver(&vhost.url_through(proxy.port()));
+    let (_listener, _) = serve(&driver, "topic-a", "server-1").await;
+    send(&driver, mandatory(to_topic("topic-a"), "{}"))
+        .await
+        .unwrap();
+    proxy.pause();
+    let mut message = message(to_topic("topic-a"), "late");
+    let start = Instant::now();
+    message.deadline = Some(start + Duration::from_millis(300));
+    let error = send(&driver, message).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    tokio::time::timeout(Duration::from_secs(15), driver.close())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn work_flows_again_within_two_seconds_of_a_broker_restart() {
+    let Some(mut node) =
+        Node::boot_or_skip("work_flows_again_within_two_seconds_of_a_broker_restart").await
+    else {
+        return;
+    };
+    let driver = Arc::new(driver(&node.url("")));
+    let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
+    let (replies, answers) = listen(&driver, Subscription::Replies).await.unwrap();
+    send(&driver, mandatory(to_topic("topic-a"), "before"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "before");
+
+    node.stop().await.unwrap();
+    assert!(matches!(inbox.event().await, ListenerEvent::Interrupted));
+    assert!(matches!(answers.event().await, ListenerEvent::Interrupted));
+    // A send under way all the time goes out when the broker is back.
+    let sending = tokio::spawn({
+        let driver = Arc::clone(&driver);
+        async move {
+            let mut message = message(to_topic("topic-a"), "during");
+            message.deadline = Some(Instant::now() + Duration::from_secs(100));
+            driver.send(message).await
+        }
+    });
+    node.start().await.unwrap();
+    let up = Instant::now();
+    inbox.restored().await;
+    assert!(
+        answers.restored().await,
+        "a transient queue does not survive a restart"
+    );
+    let queue = replies.address().unwrap();
+    send(&driver, mandatory(Destination::Reply { queue }, "answer"))
+        .await
+        .unwrap();
+    assert_eq!(answers.body().await, "answer");
+    send(&driver, mandatory(to_topic("topic-a"), "after"))
+        .await
+        .unwrap();
+    within(sending).await.unwrap().unwrap();
+    // "during" may have been published before the queue was declared again, and is then lost like any cast to nobody.
+    let mut got = inbox.body().await;
+    if got == "during" {
+        got = inbox.body().await;
+    }
+    assert_eq!(got, "after");
+    assert!(up.elapsed() < Duration::from_secs(2), "{:?}", up.elapsed());
+
+    node.kill().await.unwrap();
+    assert!(matches!(inbox.event().await, ListenerEvent::Interrupted));
+    node.start().await.unwrap();
+    inbox.restored().await;
+    send(&driver, mandatory(to_topic("topic-a"), "after a kill"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "after a kill");
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_blocks_publishers_or_refuses_the_size_is_waited_for_or_told() {
+    let Some(node) =
+        Node::boot_or_skip("a_broker_that_blocks_publishers_or_refuses_the_size").await
+    else {
+        return;
+    };
+    let driver = driver(&node.url(""));
+    let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
+
+    // The engine's limit is read when a channel opens, so before the first publish.
+    node.run("application:set_env(rabbit, max_message_size, 100000)")
+        .await
+        .unwrap();
+    let error = send(&driver, message(to_topic("topic-a"), vec![b'x'; 100_001]))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(
+        !error.is_retryable() && error.to_string().contains("topic topic-a"),
+        "{error}"
+    );
+    send(&driver, mandatory(to_topic("topic-a"), vec![b'x'; 100_000]))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await.len(), 100_000);
+
+    node.memory_alarm(true).await.unwrap();
+    // RabbitMQ tells a connection that it is blocked when it publishes.
+    let mut first = message(to_topic("topic-a"), "blocked");
+    first.deadline = Some(Instant::now() + Duration::from_secs(1));
+    let error = send(&driver, first).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(driver.health().blocked && driver.health().connected);
+    let mut second = message(to_topic("topic-a"), "never sent");
+    second.deadline = Some(Instant::now() + Duration::from_millis(100));
+    let error = send(&driver, second).await.unwrap_err();
+    assert!(error.to_string().contains("blocks publishers"), "{error}");
+
+    let waiting = send(&driver, message(to_topic("topic-a"), "patient"));
+    let (sent, released) = tokio::join!(waiting, node.memory_alarm(false));
+    released.unwrap();
+    sent.unwrap();
+    assert!(!driver.health().blocked);
+    // What was handed to the broker before it said so may arrive; what was held back must not.
+    let mut got = inbox.body().await;
+    if got == "blocked" {
+        got = inbox.body().await;
+    }
+    assert_eq!(got, "patient");
+    within(driver.close()).await;
+}
