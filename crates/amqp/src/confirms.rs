@@ -78,8 +78,12 @@ impl Confirms {
     ) -> Result<(), UnknownTag> {
         let last = self.confirmed + self.entries.len() as u64;
         // Tag 0 with `multiple` means all.
-        let tag = if tag == 0 && multiple { last } else { tag };
-        if tag > last || tag == 0 {
+        let tag = match (tag, multiple) {
+            (0, true) => last,
+            (0, false) => return Err(UnknownTag),
+            _ => tag,
+        };
+        if tag > last {
             return Err(UnknownTag);
         }
         if tag > self.confirmed {

@@ -5,25 +5,26 @@
 //! and runs without it.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::task::Waker;
+use std::time::Instant;
 
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::connection::{self as methods, AMQPMethod};
 use bytes::{Buf, BytesMut};
 
-use crate::channel::{Answer, ChannelState, Pending, Phase as ChannelPhase, Sink, Then, answer_to};
+use crate::channel::{Answer, ChannelState, Sink};
 use crate::codec::{
     self, BODY, FrameHead, HEADER, HEARTBEAT, METHOD, Malformed, Method, PROTOCOL_HEADER,
 };
-use crate::confirms::{Watch, fingerprint};
 use crate::consumers::{Piece, Unexpected};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, ServerProperties, Stage, Tuned};
 use crate::heartbeat::{Beat, Heartbeat};
-use crate::methods::{Confirmation, Consumer, Delivered, Publish};
+use crate::methods::{Consumer, Delivered};
 use crate::options::ConnectOptions;
 use crate::slots::Slots;
+
+pub(crate) mod commands;
 
 /// Body frames from this size on are handed over as a part of the read buffer; smaller ones are copied.
 const SLICE_FROM: usize = 32 << 10;
@@ -277,291 +278,7 @@ impl Engine {
         self.sink.out.capacity()
     }
 
-    // What handles ask and command.
-
-    /// Why the connection is over, if it is.
-    pub(crate) fn closed(&self) -> Option<&Error> {
-        if matches!(self.phase, Phase::Closed) {
-            self.reason.as_ref()
-        } else {
-            None
-        }
-    }
-
-    /// What the broker told about itself.
-    pub(crate) fn server(&self) -> Arc<ServerProperties> {
-        self.server.clone()
-    }
-
-    /// What was agreed in the handshake.
-    pub(crate) fn tuned(&self) -> Tuned {
-        self.tuned
-    }
-
-    /// Closes the connection. Everything under way ends with [`ErrorKind::Closed`]; settlements asked for are still written.
-    pub(crate) fn close(&mut self, now: Instant, patience: Duration) {
-        match self.phase {
-            Phase::Closing { until } => {
-                self.phase = Phase::Closing {
-                    until: until.min(now + patience),
-                }
-            }
-            Phase::Closed => {}
-            Phase::Handshake(_) => self.end(Error::new(
-                ErrorKind::Closed,
-                "the connection was closed while it was opened",
-            )),
-            Phase::Open => {
-                self.flush_acks();
-                self.write_close(200, "");
-                self.phase = Phase::Closing {
-                    until: now + patience,
-                };
-                let error = Error::new(ErrorKind::Closed, "the connection was closed");
-                self.fail_channels(&error);
-                self.reason = Some(error);
-            }
-        }
-    }
-
-    /// Opens a channel: its index and the call to wait for.
-    pub(crate) fn open_channel(&mut self) -> Result<(u32, u32)> {
-        self.check_open()?;
-        let number = self.free_number()?;
-        let state = ChannelState::new(number);
-        let index = match self.free_indices.pop() {
-            Some(index) => {
-                self.channels[index as usize] = Some(state);
-                index
-            }
-            None => {
-                self.channels.push(Some(state));
-                (self.channels.len() - 1) as u32
-            }
-        };
-        self.numbers[usize::from(number)] = Some(index);
-        let open = AMQPClass::Channel(amq_protocol::protocol::channel::AMQPMethod::Open(
-            Default::default(),
-        ));
-        let call = self.call(index, &open, None, Then::Nothing)?;
-        Ok((index, call))
-    }
-
-    /// Sends a synchronous method; its answer comes to the slot returned. `arguments` takes the place of its empty table.
-    pub(crate) fn call(
-        &mut self,
-        index: u32,
-        method: &AMQPClass,
-        arguments: Option<&crate::table::Table>,
-        then: Then,
-    ) -> Result<u32> {
-        self.check_open()?;
-        let channel = self.channels[index as usize].as_mut().ok_or_else(gone)?;
-        channel.check_open()?;
-        if matches!(then, Then::Close) {
-            channel.flush_acks(&mut self.sink.out);
-        }
-        let before = self.sink.out.len();
-        let written = codec::put_method(&mut self.sink.out, channel.number, method, arguments);
-        if written.is_ok() && self.sink.out.len() - before > self.tuned.frame_max as usize {
-            self.sink.out.truncate(before);
-            return Err(Error::invalid(
-                "a method with its arguments is larger than a frame may be",
-            ));
-        }
-        written?;
-        if matches!(then, Then::Close) {
-            channel.phase = ChannelPhase::Closing;
-        }
-        let call = self.calls.insert();
-        channel.calls.push_back(Pending {
-            answer: answer_to(method),
-            call: Some(call),
-            then,
-        });
-        Ok(call)
-    }
-
-    /// Looks for the answer to a call.
-    pub(crate) fn poll_call(
-        &mut self,
-        call: u32,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Answer>> {
-        self.calls.poll(call, context)
-    }
-
-    /// Nobody waits for this call any more; its answer is still expected, and dropped.
-    pub(crate) fn abandon_call(&mut self, index: u32, call: u32) {
-        if let Some(channel) = &mut self.channels[index as usize] {
-            for pending in channel
-                .calls
-                .iter_mut()
-                .filter(|pending| pending.call == Some(call))
-            {
-                pending.call = None;
-            }
-        }
-        self.sink.staged.retain(|&(staged, _)| staged != call);
-        self.calls.remove(call);
-    }
-
-    /// The channel's handle is gone: closes the channel if it is open, and forgets it as soon as the broker has.
-    pub(crate) fn release_channel(&mut self, index: u32) {
-        let Some(channel) = &mut self.channels[index as usize] else {
-            return;
-        };
-        channel.released = true;
-        if matches!(channel.phase, ChannelPhase::Closed(_)) {
-            self.forget_channel(index);
-            return;
-        }
-        if matches!(channel.phase, ChannelPhase::Open) && matches!(self.phase, Phase::Open) {
-            if let Ok(call) = self.call(index, &close_method(), None, Then::Close) {
-                self.abandon_call(index, call);
-            }
-        }
-    }
-
-    /// Publishes. `None` when nobody wants to hear of the confirm.
-    pub(crate) fn publish(
-        &mut self,
-        index: u32,
-        publish: &Publish<'_>,
-        body: &[u8],
-        watched: bool,
-    ) -> Result<Option<Watch>> {
-        codec::short(publish.exchange, "exchange name")?;
-        codec::short(publish.routing_key, "routing key")?;
-        self.check_writable(Some(index))?;
-        let channel = self.channels[index as usize].as_mut().ok_or_else(gone)?;
-        if watched && !channel.confirms.is_enabled() {
-            return Err(Error::new(
-                ErrorKind::NotConfirming,
-                "confirms are not selected on this channel",
-            ));
-        }
-        let frame_max = self.tuned.frame_max as usize;
-        let (number, out) = (channel.number, &mut self.sink.out);
-        publish
-            .properties
-            .write(publish.expiration, |pieces, length| {
-                if length + 12 + codec::FRAME_OVERHEAD > frame_max {
-                    return Err(Error::invalid(
-                        "the properties are larger than a frame may be",
-                    ));
-                }
-                codec::put_publish(
-                    out,
-                    number,
-                    publish.exchange,
-                    publish.routing_key,
-                    publish.mandatory,
-                );
-                codec::put_content_header(out, number, body.len() as u64, pieces);
-                Ok(())
-            })?;
-        codec::put_body(out, number, body, frame_max);
-        // Unwatched mandatory messages count as well: a return must find its own message, not the next one alike.
-        let print = publish
-            .mandatory
-            .then(|| fingerprint(publish.exchange, publish.routing_key, body));
-        Ok(channel.confirms.published(print, watched))
-    }
-
-    /// Looks for a confirm.
-    pub(crate) fn poll_confirm(
-        &mut self,
-        index: u32,
-        watch: Watch,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Confirmation>> {
-        match &mut self.channels[index as usize] {
-            Some(channel) => channel.confirms.poll(watch, context),
-            None => Poll::Ready(Err(gone())),
-        }
-    }
-
-    /// Nobody waits for this confirm any more.
-    pub(crate) fn forget_confirm(&mut self, index: u32, watch: Watch) {
-        if let Some(channel) = &mut self.channels[index as usize] {
-            channel.confirms.forget(watch);
-        }
-    }
-
-    /// Published messages of a channel without a confirm.
-    pub(crate) fn unconfirmed(&self, index: u32) -> usize {
-        self.channels[index as usize]
-            .as_ref()
-            .map_or(0, |channel| channel.confirms.unconfirmed())
-    }
-
-    /// Asks for an ack (`None`) or a reject, with or without requeue, of a delivery.
-    pub(crate) fn settle(&mut self, index: u32, tag: u64, reject: Option<bool>) -> Result<()> {
-        self.check_open()?;
-        let channel = self.channels[index as usize].as_mut().ok_or_else(gone)?;
-        channel.check_open()?;
-        let asked = match reject {
-            None => channel.acks.ack(tag),
-            Some(requeue) => channel.acks.reject(tag, requeue),
-        };
-        if !asked {
-            return Err(Error::new(
-                ErrorKind::UnknownDelivery,
-                "a delivery tag that is not outstanding",
-            ));
-        }
-        if !self.unflushed.contains(&index) {
-            self.unflushed.push(index);
-        }
-        Ok(())
-    }
-
-    /// Whether bytes may be added now; with a channel, whether it may publish.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Full`] for "not now", anything else for never.
-    pub(crate) fn check_writable(&mut self, index: Option<u32>) -> Result<()> {
-        self.check_open()?;
-        let mut flow = true;
-        if let Some(index) = index {
-            let channel = self.channels[index as usize].as_ref().ok_or_else(gone)?;
-            channel.check_open()?;
-            flow = channel.flow;
-        }
-        if !flow {
-            return Err(Error::new(
-                ErrorKind::Full,
-                "the broker stopped the flow of this channel",
-            ));
-        }
-        if self.sink.out.len() + self.in_flight >= self.options.output_limit {
-            self.starved = true;
-            return Err(Error::new(ErrorKind::Full, "too many bytes are unsent"));
-        }
-        Ok(())
-    }
-
-    /// Why a channel is over, if it is.
-    pub(crate) fn channel_closed(&self, index: u32) -> Option<Error> {
-        match &self.channels[index as usize].as_ref()?.phase {
-            ChannelPhase::Closed(error) => Some(error.clone()),
-            _ => None,
-        }
-    }
-
     // Inside.
-
-    fn check_open(&self) -> Result<()> {
-        match (&self.phase, &self.reason) {
-            (Phase::Open, _) => Ok(()),
-            (_, Some(reason)) => Err(reason.clone()),
-            (_, None) => Err(Error::new(
-                ErrorKind::Closed,
-                "the connection is not open yet",
-            )),
-        }
-    }
 
     fn next_frame(&mut self, now: Instant, input: &mut BytesMut) -> Result<bool, Fault> {
         if matches!(self.phase, Phase::Handshake(Stage::Start)) && input.first() == Some(&b'A') {
@@ -765,22 +482,6 @@ impl Engine {
         }
     }
 
-    fn free_number(&mut self) -> Result<u16> {
-        let most = usize::from(self.tuned.channel_max);
-        if let Some(number) = (1..self.numbers.len()).find(|&number| self.numbers[number].is_none())
-        {
-            return Ok(number as u16);
-        }
-        if self.numbers.len() > most {
-            return Err(Error::new(
-                ErrorKind::NoFreeChannel,
-                format!("all {most} channels are open"),
-            ));
-        }
-        self.numbers.push(None);
-        Ok((self.numbers.len() - 1) as u16)
-    }
-
     fn forget_channel(&mut self, index: u32) {
         if self.channels[index as usize].take().is_some() {
             self.unflushed.retain(|&other| other != index);
@@ -855,13 +556,5 @@ impl Engine {
     }
 }
 
-/// `channel.close` as the Python peer sends it: code 0, no text.
-pub(crate) fn close_method() -> AMQPClass {
-    AMQPClass::Channel(amq_protocol::protocol::channel::AMQPMethod::Close(
-        Default::default(),
-    ))
-}
-
-fn gone() -> Error {
-    Error::new(ErrorKind::Closed, "the channel is gone")
-}
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! An AMQP 0-9-1 connection engine: a sans-IO state machine and one tokio task around it.
 //!
 #![doc = include_str!("../README.md")]
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::field_reassign_with_default))]
 
 mod acks;
 mod channel;
@@ -19,6 +19,8 @@ mod properties;
 mod slots;
 mod table;
 mod task;
+#[cfg(test)]
+mod testing;
 
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::handle::channel::Channel;

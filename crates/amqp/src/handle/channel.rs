@@ -9,7 +9,7 @@ use amq_protocol::types::ShortString;
 
 use crate::channel::{Answer, Then};
 use crate::codec::short;
-use crate::connection::close_method;
+use crate::connection::commands::close_method;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::confirm::Confirm;
 use crate::methods::{Consume, Consumer, ExchangeDeclare, Publish, QueueDeclare, QueueInfo};
