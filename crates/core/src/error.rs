@@ -152,6 +152,11 @@ impl Error {
         error
     }
 
+    /// The error of everything that is tried after a transport was closed.
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the transport was closed")
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -4,6 +4,7 @@ pub mod context;
 pub mod driver;
 pub mod error;
 pub mod memory;
+mod replies;
 pub mod rpc;
 pub mod serializer;
 mod server;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::driver::{Capabilities, Driver, Health};
 use crate::error::{Error, ErrorKind, Result};
-use crate::rpc::replies::Replies;
+use crate::replies::Replies;
 
 /// Options that concern all clients and servers of a transport, whatever the bus.
 ///
@@ -122,7 +122,7 @@ impl Transport {
     /// Refuses what needs RPC on a driver without it, and everything after `close`.
     pub(crate) fn check_rpc(&self) -> Result<()> {
         if self.inner.closed.load(Ordering::Acquire) {
-            return Err(closed());
+            return Err(Error::closed());
         }
         if !self.inner.capabilities.rpc {
             return Err(Error::new(
@@ -146,7 +146,7 @@ impl Transport {
         };
         if self.inner.closed.load(Ordering::Acquire) {
             replies.close().await;
-            return Err(closed());
+            return Err(Error::closed());
         }
         Ok(replies)
     }
@@ -198,9 +198,4 @@ impl fmt::Debug for Transport {
             .field("calls_in_flight", &self.calls_in_flight())
             .finish_non_exhaustive()
     }
-}
-
-/// The error of everything that is tried after `close`.
-pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the transport was closed").retryable(false)
 }

@@ -15,8 +15,8 @@ use tracing::debug;
 
 use crate::driver::{BoxFuture, Driver, Outgoing, Retry};
 use crate::error::{Error, ErrorKind, Result};
-use crate::rpc::replies::{Registered, Replies};
-use crate::rpc::slot::{Ending, Signal, Slot};
+use crate::replies::slot::{Ending, Signal, Slot};
+use crate::replies::{Registered, Replies};
 
 /// Servers get this long to come back before a lost request is sent again; half of it is jitter.
 const RESEND_GRACE: Duration = Duration::from_millis(500);

@@ -1,6 +1,6 @@
 //! The RPC client: checks what is asked, encodes the request once, and sends it as a call or a cast.
 //!
-//! Waiting is the job of [`Call`]; where replies arrive, of [`Replies`](crate::rpc::replies::Replies).
+//! Waiting is the job of [`Call`]; where replies arrive, of [`Replies`](crate::replies::Replies).
 
 use std::borrow::Cow;
 use std::fmt;

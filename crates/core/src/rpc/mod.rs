@@ -9,10 +9,8 @@ mod failure;
 mod ids;
 pub mod ping;
 mod replier;
-pub(crate) mod replies;
 pub mod server;
 mod service;
-mod slot;
 
 pub use self::access::{
     DefaultRpcAccessPolicy, ExplicitRpcAccessPolicy, LegacyRpcAccessPolicy, RpcAccessPolicy,

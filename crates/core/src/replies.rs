@@ -19,8 +19,9 @@ use tracing::{debug, info, warn};
 
 use crate::driver::{Delivery, Driver, Inbox, Listener, ListenerEvent, Subscription};
 use crate::error::{Error, ErrorKind, Result};
-use crate::rpc::slot::{Ending, Slot};
-use crate::transport::closed;
+use crate::replies::slot::{Ending, Slot};
+
+pub(crate) mod slot;
 
 /// A confirmation that is handled this shortly after the loss was noticed was sent before it.
 const CONFIRM_SLACK: Duration = Duration::from_millis(100);
@@ -115,7 +116,7 @@ impl Replies {
         let slot = Arc::new(Slot::default());
         let mut state = self.shared.lock();
         match state.ended {
-            Some(Ended::Closed) => return Err(closed()),
+            Some(Ended::Closed) => return Err(Error::closed()),
             Some(Ended::Failed) => return Err(gone()),
             None => {}
         }
@@ -145,7 +146,7 @@ impl Replies {
 
     /// Fails what waits, ends the subscription and joins the reaper.
     pub(crate) async fn close(&self) {
-        self.shared.end(Ended::Closed, closed);
+        self.shared.end(Ended::Closed, Error::closed);
         let listener = lock(&self.listener).take();
         if let Some(listener) = listener
             && timeout(CLOSE_LIMIT, listener.close()).await.is_err()
@@ -165,7 +166,7 @@ impl Replies {
 
 impl Drop for Replies {
     fn drop(&mut self) {
-        self.shared.end(Ended::Closed, closed);
+        self.shared.end(Ended::Closed, Error::closed);
         if let Some(reaper) = lock(&self.reaper).take() {
             reaper.abort();
         }
