@@ -10,7 +10,7 @@
 //! | [`python`] | servers and clients of Python's oslo.messaging in a process driven from the test |
 //! | [`vectors`] | the scenarios recorded from oslo.messaging, as plain structs |
 //! | `conformance` | (feature of that name) what every driver must do, as a suite over its transports |
-//! | [`skip`] | the one way to leave a test that misses its services, refused in runs that must have them |
+//! | [`skip()`] | the one way to leave a test that misses its services, refused in runs that must have them |
 //! | [`process`] | ports, programs and processes: what the others stand on |
 
 #[cfg(feature = "conformance")]
@@ -21,3 +21,5 @@ pub mod python;
 pub mod rabbit;
 pub mod skip;
 pub mod vectors;
+
+pub use crate::skip::skip;
