@@ -251,3 +251,113 @@ impl fmt::Debug for Target {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::version::Version;
+
+    #[test]
+    fn t1_nothing_is_set_at_first() {
+        let target = Target::new();
+        assert_eq!(target.to_string(), "<Target>");
+        assert_eq!(
+            (
+                target.topic_name(),
+                target.server_name(),
+                target.exchange_name()
+            ),
+            (None, None, None)
+        );
+        assert_eq!(
+            (
+                target.namespace_name(),
+                target.version_text(),
+                target.is_fanout()
+            ),
+            (None, None, false)
+        );
+        assert_eq!(target.accepted_namespaces().collect::<Vec<_>>(), [None]);
+    }
+
+    #[test]
+    fn t3_accepted_namespaces_are_the_own_and_the_legacy_ones() {
+        let target = Target::new().namespace("now").legacy_namespaces(["then"]);
+        assert_eq!(
+            target.accepted_namespaces().collect::<Vec<_>>(),
+            [Some("now"), Some("then")]
+        );
+        let target = target.legacy_namespaces([None, Some("older")]);
+        assert_eq!(
+            target.accepted_namespaces().collect::<Vec<_>>(),
+            [Some("now"), None, Some("older")]
+        );
+    }
+
+    #[test]
+    fn t4_a_changed_copy_keeps_everything_else() {
+        let target = Target::topic("t")
+            .exchange("e")
+            .namespace("n")
+            .version("1.3")
+            .legacy_namespaces(["l"]);
+        let copy = target.clone().server("s").with_topic("u");
+        assert_eq!(
+            copy.to_string(),
+            "<Target exchange=e, topic=u, namespace=n, version=1.3, server=s>"
+        );
+        assert_eq!(copy.accepted_namespaces().count(), 2);
+        assert_eq!(copy.any_server().with_topic("t"), target);
+    }
+
+    #[test]
+    fn t5_equal_targets_hash_alike_and_print_what_is_set_in_order() {
+        let make = || {
+            Target::topic("t")
+                .fanout(true)
+                .server("s")
+                .version(Version::new(1, 2))
+                .namespace("n")
+                .exchange("e")
+        };
+        let text = "<Target exchange=e, topic=t, namespace=n, version=1.2, server=s, fanout=True>";
+        assert_eq!(make().to_string(), text);
+        assert_eq!(format!("{:?}", make()), text);
+        assert_eq!(HashSet::from([make(), make()]).len(), 1);
+        assert_ne!(make(), make().legacy_namespaces(["l"]));
+        assert_eq!(Target::topic("").server("").to_string(), "<Target>");
+    }
+
+    #[test]
+    fn t6_to_t8_uses_have_their_needs() {
+        assert_eq!(Target::topic("t").require_topic(), Ok("t"));
+        assert_eq!(
+            Target::topic("").require_topic().unwrap_err().to_string(),
+            "A topic is required to send"
+        );
+        assert_eq!(
+            Target::topic("t").server("s").require_topic_and_server(),
+            Ok(("t", "s"))
+        );
+        for target in [
+            Target::topic("t"),
+            Target::new().server("s"),
+            Target::topic("t").server(""),
+        ] {
+            assert_eq!(
+                target.require_topic_and_server().unwrap_err().to_string(),
+                "A server's target must have topic and server names specified"
+            );
+        }
+        assert_eq!(Target::topic("t").require_listen_topic(), Ok("t"));
+        assert_eq!(
+            Target::new()
+                .require_listen_topic()
+                .unwrap_err()
+                .to_string(),
+            "A target must have topic specified"
+        );
+    }
+}

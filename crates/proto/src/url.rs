@@ -68,8 +68,8 @@ pub enum UrlError {
         /// Which host, counted from 1.
         host: usize,
     },
-    /// The brackets around an IPv6 address do not match, or are empty.
-    #[error("host number {host} has unmatched or empty brackets")]
+    /// The brackets around an IPv6 address do not match or are empty, or there is white space in a host name.
+    #[error("host number {host} has unmatched or empty brackets, or white space in its name")]
     BadHost {
         /// Which host, counted from 1.
         host: usize,
@@ -212,6 +212,11 @@ fn parse_host(piece: &str, host: usize) -> Result<TransportHost, UrlError> {
         None => (None, None),
     };
     let (hostname, port) = split_port(address, host)?;
+    if hostname.contains(|letter: char| {
+        letter.is_whitespace() || letter.is_control() || "[]".contains(letter)
+    }) {
+        return Err(UrlError::BadHost { host });
+    }
     let hostname = Some(hostname)
         .filter(|name| !name.is_empty())
         .map(str::to_owned);

@@ -129,3 +129,69 @@ impl From<Version> for String {
         version.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_is_the_references() {
+        let cases = [
+            ("1.0", "1.0", true),
+            ("1.3", "1.2", true),
+            ("1.3", "1.3", true),
+            ("1.3", "1.4", false),
+            ("1.3", "2.0", false),
+            ("2.0", "1.0", false),
+            ("1.3.1", "1.3", true),
+            ("1.3", "1.3.1", false),
+            ("1.3.2", "1.3.1", true),
+            ("1.3", "1.2.9", true),
+            ("2.0", "2.0.0", true),
+            ("1.0", "1.0.0.7", true),
+            ("1.10", "1.9", true),
+        ];
+        for (implemented, asked, fits) in cases {
+            assert_eq!(
+                acceptable(Some(implemented), Some(asked)),
+                Ok(fits),
+                "{implemented} for {asked}"
+            );
+        }
+        assert_eq!(acceptable(None, Some("x")), Ok(true));
+        assert_eq!(acceptable(None, None), Ok(true));
+        assert_eq!(acceptable(Some("1.0"), None), Ok(false));
+    }
+
+    #[test]
+    fn what_is_no_version_is_an_error() {
+        assert!(matches!(
+            "1".parse::<Version>(),
+            Err(VersionError::TooFewParts { .. })
+        ));
+        for text in [
+            "",
+            "x.y",
+            "1.",
+            ".1",
+            "1.x",
+            "1.2.x",
+            "-1.0",
+            "+1.0",
+            "1.99999999999",
+            "1,0",
+        ] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+        let error = "é".repeat(100_000).parse::<Version>().unwrap_err();
+        assert!(error.to_string().len() < 200);
+    }
+
+    #[test]
+    fn a_version_prints_as_it_is_written() {
+        for text in ["1.0", "1.23", "2.0.5"] {
+            assert_eq!(text.parse::<Version>().unwrap().to_string(), text);
+        }
+        assert_eq!(String::from(Version::new(1, 3)), "1.3");
+    }
+}

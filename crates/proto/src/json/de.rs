@@ -29,8 +29,16 @@ use crate::json::ser::MAX_DEPTH;
 /// ```
 pub fn from_str<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, JsonError> {
     match read(text, false) {
-        // serde's structs refuse a field that occurs twice: read again with such keys sorted out first.
-        Err(error) if matches!(error.kind(), JsonErrorKind::DuplicateField(_)) => read(text, true),
+        // Perhaps only because of a key that occurs again later, which serde's structs refuse and which may have had a
+        // value of another type: read again with such keys sorted out first.
+        Err(error)
+            if matches!(
+                error.kind(),
+                JsonErrorKind::DuplicateField(_) | JsonErrorKind::Shape(_)
+            ) =>
+        {
+            read(text, true)
+        }
         result => result,
     }
 }

@@ -214,17 +214,23 @@ impl<'a> Scanner<'a> {
         JsonError::at(kind, self.at)
     }
 
-    /// The next byte that is no white space, not taken.
+    /// The next byte that is no white space, not taken; none at the end.
     #[inline]
-    pub(crate) fn peek(&mut self) -> Result<u8, JsonError> {
+    fn next_byte(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         while let Some(&byte) = bytes.get(self.at) {
             match byte {
                 b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
-                _ => return Ok(byte),
+                _ => return Some(byte),
             }
         }
-        Err(self.unexpected())
+        None
+    }
+
+    /// The next byte that is no white space, not taken.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Result<u8, JsonError> {
+        self.next_byte().ok_or_else(|| self.unexpected())
     }
 
     /// Takes `wanted`, after white space.
@@ -248,9 +254,9 @@ impl<'a> Scanner<'a> {
 
     /// Checks that only white space is left.
     pub(crate) fn end(&mut self) -> Result<(), JsonError> {
-        match self.peek() {
-            Ok(_) => Err(JsonError::at(JsonErrorKind::TrailingText, self.at)),
-            Err(_) => Ok(()),
+        match self.next_byte() {
+            Some(_) => Err(JsonError::at(JsonErrorKind::TrailingText, self.at)),
+            None => Ok(()),
         }
     }
 

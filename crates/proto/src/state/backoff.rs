@@ -72,3 +72,42 @@ impl Default for Backoff {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_the_cap_and_start_over() {
+        let mut backoff = Backoff::default();
+        let delays: Vec<u64> = (0..17).map(|_| backoff.next(0.0).as_secs()).collect();
+        assert_eq!(
+            delays,
+            [
+                1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 30, 30
+            ]
+        );
+        assert_eq!(backoff.attempts(), 17);
+        backoff.reset();
+        assert_eq!(backoff.next(0.0).as_secs(), 1);
+    }
+
+    #[test]
+    fn the_splay_is_added_to_every_delay_even_at_the_cap() {
+        let second = Duration::from_secs(1);
+        let mut backoff = Backoff::new(second, second, second).splay(second);
+        assert_eq!(backoff.next(0.5), Duration::from_millis(1500));
+        assert_eq!(backoff.next(7.0), Duration::from_secs(2));
+        assert_eq!(backoff.next(-1.0), second);
+        assert_eq!(backoff.next(f64::NAN), second);
+    }
+
+    #[test]
+    fn no_number_of_attempts_overflows() {
+        let mut backoff =
+            Backoff::new(Duration::MAX, Duration::MAX, Duration::MAX).splay(Duration::MAX);
+        backoff.attempts = u32::MAX;
+        assert_eq!(backoff.next(0.999), Duration::MAX);
+        assert_eq!(backoff.attempts(), u32::MAX);
+    }
+}

@@ -244,3 +244,6 @@ impl Hasher for IdHasher {
         self.0 = (id >> 64) as u64 ^ id as u64;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,3 +68,39 @@ impl Duplicates {
         self.order.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_as_long_as_the_references() {
+        let mut seen = Duplicates::new(Duplicates::REFERENCE_CAPACITY);
+        assert!(seen.insert("first"));
+        for number in 0..15 {
+            assert!(seen.insert(&format!("{number:032x}")));
+        }
+        // Known, and not moved by coming again.
+        assert!(!seen.insert("first"));
+        assert!(seen.insert("the sixteenth after it"));
+        assert!(seen.insert("first"));
+        assert_eq!((seen.len(), seen.known.len()), (16, 16));
+    }
+
+    #[test]
+    fn an_id_in_capitals_is_another_id() {
+        let mut seen = Duplicates::new(4);
+        assert!(seen.insert("dddddddddddddddddddddddddddddddd"));
+        assert!(seen.insert("DDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDD"));
+        assert!(!seen.insert("dddddddddddddddddddddddddddddddd"));
+        assert!(seen.insert(""));
+        assert!(!seen.insert(""));
+    }
+
+    #[test]
+    fn without_room_nothing_is_a_duplicate() {
+        let mut seen = Duplicates::new(0);
+        assert!(seen.insert("a") && seen.insert("a"));
+        assert!(seen.is_empty());
+    }
+}

@@ -81,3 +81,56 @@ impl Default for ObsoleteQueues {
         Self::new(Self::REFERENCE_CAPACITY, Self::REFERENCE_KEEP)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::disallowed_methods,
+        reason = "a test needs some instant to start from"
+    )]
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_queue_is_remembered_for_a_minute() {
+        let start = Instant::now();
+        let mut gone = ObsoleteQueues::default();
+        gone.insert(start, "reply_a");
+        assert!(gone.contains(start + 59 * SECOND, "reply_a"));
+        assert!(!gone.contains(start + 59 * SECOND, "reply_b"));
+        assert!(!gone.contains(start + 60 * SECOND, "reply_a"));
+        assert!(gone.is_empty() && gone.order.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_name_gives_way() {
+        let start = Instant::now();
+        let mut gone = ObsoleteQueues::new(2, 60 * SECOND);
+        gone.insert(start, "a");
+        gone.insert(start + SECOND, "b");
+        // Found gone again: the youngest now.
+        gone.insert(start + 2 * SECOND, "a");
+        gone.insert(start + 3 * SECOND, "c");
+        let now = start + 4 * SECOND;
+        assert_eq!(
+            (
+                gone.contains(now, "a"),
+                gone.contains(now, "b"),
+                gone.contains(now, "c")
+            ),
+            (true, false, true)
+        );
+        assert_eq!((gone.len(), gone.order.len()), (2, 2));
+        assert!(gone.contains(start + 61 * SECOND, "a"));
+    }
+
+    #[test]
+    fn without_room_nothing_is_remembered() {
+        let start = Instant::now();
+        let mut gone = ObsoleteQueues::new(0, SECOND);
+        gone.insert(start, "a");
+        assert!(!gone.contains(start, "a"));
+    }
+}

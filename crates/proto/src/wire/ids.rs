@@ -71,3 +71,35 @@ ids!(
     /// `_unique_id`: what the copies of one message have in common.
     UniqueId
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_uuid_of_version_4_in_lower_case_hex() {
+        let id = MsgId::from_random(u128::MAX);
+        assert_eq!(id.to_string(), "ffffffffffff4fffbfffffffffffffff");
+        assert_eq!(
+            MsgId::from_random(0).to_string(),
+            "00000000000040008000000000000000"
+        );
+        assert_eq!(hex(id.as_u128()), *b"ffffffffffff4fffbfffffffffffffff");
+        assert_eq!(MsgId::parse(&id.to_string()), Some(id));
+    }
+
+    #[test]
+    fn any_32_lower_case_digits_are_an_id_and_nothing_else_is() {
+        let text = "0123456789abcdef0123456789abcdef";
+        assert_eq!(UniqueId::parse(text).unwrap().to_string(), text);
+        for other in [
+            "",
+            "m1",
+            &text[1..],
+            &text.to_uppercase(),
+            "0123456789abcdef0123456789abcdeg",
+        ] {
+            assert_eq!(UniqueId::parse(other), None, "{other}");
+        }
+    }
+}

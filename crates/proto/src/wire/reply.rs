@@ -160,8 +160,11 @@ impl Reply {
 
     /// Which call it belongs to; none if it has no id, or one that is none of ours.
     pub fn msg_id(&self) -> Option<MsgId> {
-        let text = self.msg_id.as_ref()?.as_str();
-        MsgId::parse(text.strip_prefix('"')?.strip_suffix('"')?)
+        let raw = self.msg_id.as_ref()?;
+        match raw.parse::<&str>() {
+            Ok(text) => MsgId::parse(text),
+            Err(_) => MsgId::parse(&raw.parse::<String>().ok()?),
+        }
     }
 
     /// The result; none if it is null or missing.
