@@ -213,6 +213,23 @@ impl Retry {
     }
 }
 
+/// The point in time `wait` after `now`, or one as good as never (thirty years away) where the clock would
+/// overflow: waits are the application's or a peer's to choose.
+///
+/// ```
+/// use std::time::Duration;
+/// use oslo_messaging_core::driver::deadline_after;
+/// use tokio::time::Instant;
+///
+/// let now = Instant::now();
+/// assert_eq!(deadline_after(now, Duration::from_secs(5)), now + Duration::from_secs(5));
+/// assert!(deadline_after(now, Duration::MAX) > now + Duration::from_secs(900_000_000));
+/// ```
+pub fn deadline_after(now: Instant, wait: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+    now + wait.min(NEVER)
+}
+
 /// What a subscription is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

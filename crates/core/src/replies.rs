@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use crate::driver::{Delivery, Driver, Inbox, Listener, ListenerEvent, Subscription};
+use crate::driver::{
+    Delivery, Driver, Inbox, Listener, ListenerEvent, Subscription, deadline_after,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replies::slot::{Ending, Slot};
 
@@ -126,7 +128,9 @@ impl Replies {
             .insert(id, at, monitor, now_std, Arc::clone(&slot));
         let unsettled =
             state.lost_at.is_some() || state.unsettled_until.is_some_and(|until| now < until);
-        let earliest = deadline.min(monitor.map_or(deadline, |monitor| now + monitor));
+        let earliest = monitor.map_or(deadline, |monitor| {
+            deadline_after(now, monitor).min(deadline)
+        });
         let too_late = state.alarm_at.is_none_or(|alarm| earliest < alarm);
         if too_late {
             state.alarm_at = Some(earliest);

@@ -35,6 +35,9 @@ pub(crate) trait Work: Send + Sync + Sized + 'static {
         received: Received,
         permit: Permit<Self>,
     ) -> impl Future<Output = Option<Permit<Self>>> + Send;
+
+    /// Learns that the bus came back without the queues it had.
+    fn queues_lost(&self);
 }
 
 /// A delivery, and when it came.
@@ -269,7 +272,12 @@ impl<W: Work> Inbox for Floor<W> {
     fn handle_event(&self, event: ListenerEvent) {
         match event {
             ListenerEvent::Interrupted => info!("the subscription is interrupted"),
-            ListenerEvent::Restored { recreated } => info!(recreated, "the subscription is back"),
+            ListenerEvent::Restored { recreated } => {
+                info!(recreated, "the subscription is back");
+                if recreated {
+                    self.work.queues_lost();
+                }
+            }
             ListenerEvent::Failed(error) => {
                 if lock(&self.state).open {
                     error!(%error, "the subscription is gone for good");

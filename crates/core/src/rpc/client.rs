@@ -1,6 +1,6 @@
 //! The RPC client: checks what is asked, encodes the request once, and sends it as a call or a cast.
 //!
-//! Waiting is the job of [`Call`]; where replies arrive, of [`Replies`](crate::replies::Replies).
+//! Waiting is the job of `rpc/call.rs`; replies arrive in `replies.rs`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,8 +20,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug_span, field};
 
-use crate::driver::{Destination, Outgoing, Retry};
+use crate::driver::{Destination, Outgoing, Retry, deadline_after};
 use crate::error::{Error, ErrorKind, Result};
+use crate::rpc::address::Address;
 use crate::rpc::call::Call;
 use crate::rpc::ids;
 use crate::serializer::Serializer;
@@ -58,17 +59,6 @@ pub struct RpcClient {
     serializer: Option<Arc<dyn Serializer>>,
 }
 
-/// The parts of the target, shared between variations.
-#[derive(Clone, Default)]
-struct Address {
-    exchange: Option<Arc<str>>,
-    topic: Option<Arc<str>>,
-    namespace: Option<Arc<str>>,
-    version: Option<Arc<str>>,
-    server: Option<Arc<str>>,
-    fanout: bool,
-}
-
 #[derive(Clone)]
 struct Options {
     timeout: Option<Duration>,
@@ -84,15 +74,6 @@ impl RpcClient {
     ///
     /// What the transport's driver cannot do is told by the first call, too.
     pub fn new(transport: Transport, target: Target) -> Self {
-        let shared = |text: Option<&str>| text.map(Arc::from);
-        let to = Address {
-            exchange: shared(target.exchange_name()),
-            topic: shared(target.topic_name()),
-            namespace: shared(target.namespace_name()),
-            version: shared(target.version_text()),
-            server: shared(target.server_name()),
-            fanout: target.is_fanout(),
-        };
         let options = Options {
             timeout: None,
             call_monitor_timeout: None,
@@ -103,7 +84,7 @@ impl RpcClient {
         };
         Self {
             transport,
-            to,
+            to: Address::of(&target),
             options,
             serializer: None,
         }
@@ -323,7 +304,7 @@ impl RpcClient {
     ) -> Result<Outcome> {
         let started = Instant::now();
         let timeout = self.effective_timeout();
-        let deadline = started + timeout;
+        let deadline = deadline_after(started, timeout);
         let destination = self.check(true)?;
         let replies = self.transport.replies(deadline).await?;
         let id = ids::msg_id();
@@ -353,7 +334,7 @@ impl RpcClient {
 
     async fn cast_within<A: Serialize>(&self, ctx: &Context, method: &str, args: A) -> Result<()> {
         let destination = self.check(false)?;
-        let deadline = Instant::now() + self.effective_timeout();
+        let deadline = deadline_after(Instant::now(), self.effective_timeout());
         let body = self.encode(ctx, method, args, None)?;
         self.transport
             .driver()
@@ -375,20 +356,9 @@ impl RpcClient {
         if !self.can_send_version(None)? {
             return Err(self.above_cap());
         }
-        let topic = match self.to.topic.as_deref() {
-            Some(topic) if !topic.is_empty() => topic,
-            _ => return Err(self.invalid("A topic is required to send")),
-        };
-        let exchange = self.to.exchange.as_deref();
-        Ok(match self.to.server.as_deref() {
-            _ if self.to.fanout => Destination::Fanout { topic },
-            Some(server) if !server.is_empty() => Destination::Server {
-                exchange,
-                topic,
-                server,
-            },
-            _ => Destination::Topic { exchange, topic },
-        })
+        self.to
+            .destination()
+            .ok_or_else(|| self.invalid("A topic is required to send"))
     }
 
     fn encode<A: Serialize>(
@@ -479,28 +449,6 @@ impl fmt::Debug for RpcClient {
         f.debug_struct("RpcClient")
             .field("target", &self.to.to_target())
             .finish_non_exhaustive()
-    }
-}
-
-impl Address {
-    fn to_target(&self) -> Target {
-        let mut target = Target::new().fanout(self.fanout);
-        if let Some(exchange) = self.exchange.as_deref() {
-            target = target.exchange(exchange);
-        }
-        if let Some(topic) = self.topic.as_deref() {
-            target = target.with_topic(topic);
-        }
-        if let Some(namespace) = self.namespace.as_deref() {
-            target = target.namespace(namespace);
-        }
-        if let Some(version) = self.version.as_deref() {
-            target = target.version(version);
-        }
-        if let Some(server) = self.server.as_deref() {
-            target = target.server(server);
-        }
-        target
     }
 }
 

@@ -17,8 +17,8 @@ use oslo_messaging_proto::wire::args::Args;
 use oslo_messaging_proto::wire::context::Context;
 use oslo_messaging_proto::wire::failure::Failure;
 use oslo_messaging_proto::wire::reply::ReplyBody;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::driver::BoxFuture;
 use crate::serializer::Serializer;
@@ -205,11 +205,11 @@ impl<'a> Invocation<'a> {
         &self.args
     }
 
-    /// Reads all arguments as one value, such as a struct or a map.
+    /// Reads all arguments as one value, such as a struct or a map, which may borrow from the message.
     ///
     /// # Errors
     /// A `TypeError` if they do not fit.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub fn parse_args<'b, T: Deserialize<'b>>(&'b self) -> Result<T, Failure> {
         self.args
             .parse()
             .map_err(|fault| Failure::builtin("TypeError", format!("{}() {fault}", self.method)))

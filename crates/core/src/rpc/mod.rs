@@ -1,6 +1,7 @@
 //! Remote procedure calls: client and server, over any driver.
 
 pub mod access;
+mod address;
 mod call;
 pub mod client;
 mod dispatcher;
@@ -8,6 +9,7 @@ pub mod endpoint;
 mod failure;
 mod ids;
 pub mod ping;
+mod recent;
 mod replier;
 pub mod server;
 mod service;

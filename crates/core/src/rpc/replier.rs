@@ -17,7 +17,7 @@ use oslo_messaging_proto::wire::reply::{ReplyBody, SealedReply};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
-use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry};
+use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry, deadline_after};
 use crate::error::{ErrorKind, Result};
 use crate::rpc::failure::with_last_line;
 use crate::rpc::ids::unique_id;
@@ -80,7 +80,7 @@ impl Replier {
     pub(crate) async fn reply<W: Work>(
         &self,
         to: &ReplyTo,
-        body: ReplyBody,
+        reply: SealedReply,
         permit: Permit<W>,
     ) -> Option<Permit<W>> {
         if self.is_obsolete(&to.queue) {
@@ -92,11 +92,8 @@ impl Replier {
             self.count_dropped();
             return Some(permit);
         }
-        let sealed = body.finish(&to.msg_id, unique_id());
         let mut permit = Some(permit);
-        let sent = self
-            .send_first(to, sealed.body().clone(), &mut permit)
-            .await;
+        let sent = self.send_first(to, reply.body().clone(), &mut permit).await;
         match sent {
             Ok(()) => {}
             Err(fault) if fault.kind() == ErrorKind::Undeliverable && !self.patience.is_zero() => {
@@ -112,7 +109,7 @@ impl Replier {
                 if let Some(permit) = permit.take() {
                     permit.release();
                 }
-                self.offer_again(to, sealed).await;
+                self.offer_again(to, reply).await;
             }
             Err(fault) if fault.kind() == ErrorKind::TooLarge => {
                 warn!(msg_id = to.msg_id, error = %fault, "the reply is too large; the caller is told");
@@ -137,7 +134,7 @@ impl Replier {
     pub(crate) async fn heartbeat(&self, to: &ReplyTo, within: Duration) -> bool {
         let sealed = ReplyBody::heartbeat().finish(&to.msg_id, unique_id());
         let mut message = self.outgoing(to, sealed.body().clone());
-        message.deadline = Some(Instant::now() + within);
+        message.deadline = Some(deadline_after(Instant::now(), within));
         match self.driver.send(message).await {
             Ok(()) => true,
             Err(fault) => {
@@ -168,8 +165,8 @@ impl Replier {
     }
 
     /// Offers a reply until its queue is there or the patience ends.
-    async fn offer_again(&self, to: &ReplyTo, mut sealed: SealedReply) {
-        let give_up_at = Instant::now() + self.patience;
+    async fn offer_again(&self, to: &ReplyTo, mut reply: SealedReply) {
+        let give_up_at = deadline_after(Instant::now(), self.patience);
         loop {
             let now = Instant::now();
             if now >= give_up_at {
@@ -188,10 +185,10 @@ impl Replier {
                 return;
             }
             // Wire: a new `_unique_id` for each attempt (spec section 9).
-            sealed = sealed.renew(unique_id());
+            reply = reply.renew(unique_id());
             match self
                 .driver
-                .send(self.outgoing(to, sealed.body().clone()))
+                .send(self.outgoing(to, reply.body().clone()))
                 .await
             {
                 Ok(()) => return,
@@ -206,7 +203,7 @@ impl Replier {
 
     fn outgoing<'a>(&self, to: &'a ReplyTo, body: Bytes) -> Outgoing<'a> {
         let mut message = Outgoing::new(Destination::Reply { queue: &to.queue }, body);
-        message.deadline = Some(Instant::now() + self.limit);
+        message.deadline = Some(deadline_after(Instant::now(), self.limit));
         message.mandatory = self.mandatory;
         message.retry = Retry::Forever;
         message

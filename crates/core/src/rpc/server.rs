@@ -11,7 +11,7 @@ use oslo_messaging_proto::target::Target;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::driver::{Inbox, Listener, Prefetch, Subscription};
+use crate::driver::{Inbox, Listener, Prefetch, Subscription, deadline_after};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::access::{DefaultRpcAccessPolicy, RpcAccessPolicy};
 use crate::rpc::dispatcher::Dispatcher;
@@ -255,7 +255,7 @@ impl RpcServer {
     /// # Cancellation
     /// As dropping the server.
     pub async fn stop_within(mut self, limit: Duration) -> Stopped {
-        let deadline = Instant::now() + limit;
+        let deadline = deadline_after(Instant::now(), limit);
         let Some(listener) = self.listener.take() else {
             return Stopped::default();
         };

@@ -5,13 +5,14 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use oslo_messaging_proto::state::dedup::Duplicates;
 use oslo_messaging_proto::wire::failure::Failure;
-use oslo_messaging_proto::wire::reply::ReplyBody;
+use oslo_messaging_proto::wire::ids::UniqueId;
+use oslo_messaging_proto::wire::reply::{ReplyBody, SealedReply};
 use oslo_messaging_proto::wire::request::Request;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
@@ -19,6 +20,8 @@ use tracing::{Instrument, debug, debug_span, error, warn};
 
 use crate::rpc::dispatcher::{Dispatcher, Refused};
 use crate::rpc::failure::{panic_text, panicked, with_last_line};
+use crate::rpc::ids::unique_id;
+use crate::rpc::recent::RecentReplies;
 use crate::rpc::replier::{Replier, ReplyTo};
 use crate::server::{Floor, Permit, Received, Work};
 
@@ -33,6 +36,7 @@ pub(crate) struct Service {
     dispatcher: Dispatcher,
     replier: Arc<Replier>,
     seen: Mutex<Duplicates>,
+    recent: Mutex<RecentReplies>,
     pub(crate) counters: Counters,
 }
 
@@ -52,6 +56,7 @@ impl Service {
             dispatcher,
             replier: Arc::new(replier),
             seen: Mutex::new(Duplicates::new(REMEMBERED)),
+            recent: Mutex::default(),
             counters: Counters::default(),
         }
     }
@@ -60,17 +65,18 @@ impl Service {
         &self.replier
     }
 
-    /// Reads and settles a delivery; `None` if there is nothing to run.
-    fn accept(&self, received: Received) -> Option<Request> {
+    /// Reads and settles a delivery.
+    fn accept(&self, received: Received) -> Accepted {
         let Received { delivery, at } = received;
+        let now = Instant::now();
         if delivery
             .expiry()
-            .is_some_and(|expiry| at + expiry <= Instant::now())
+            .is_some_and(|expiry| now.duration_since(at) >= expiry)
         {
             debug!("dropped a request whose caller has given up while it waited here");
             count(&self.counters.expired);
             delivery.ack();
-            return None;
+            return Accepted::Nothing;
         }
         let request = match Request::decode(delivery.body()) {
             Ok(request) => request,
@@ -78,22 +84,27 @@ impl Service {
                 error!(error = %fault, bytes = delivery.body().len(), "rejected a message that is no request");
                 count(&self.counters.rejected);
                 delivery.reject();
-                return None;
+                return Accepted::Nothing;
             }
         };
         delivery.ack();
-        if let Some(id) = request.unique_id()
-            && !self
-                .seen
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(id)
-        {
-            debug!(unique_id = id, "dropped a request that came before");
-            count(&self.counters.duplicates);
-            return None;
+        match request.unique_id() {
+            Some(id) if !lock(&self.seen).insert(id) => {
+                debug!(unique_id = id, "dropped a request that came before");
+                count(&self.counters.duplicates);
+                self.missed_reply(&request, now)
+            }
+            _ => Accepted::New(request),
         }
-        Some(request)
+    }
+
+    /// The reply that the broker may have lost, for a request that came again.
+    fn missed_reply(&self, request: &Request, now: Instant) -> Accepted {
+        let reply = regular_id(request).and_then(|id| lock(&self.recent).missed(id, now));
+        match reply_to(request).zip(reply) {
+            Some((to, reply)) => Accepted::Again(to, reply),
+            None => Accepted::Nothing,
+        }
     }
 
     /// Runs the method; whatever goes wrong becomes the failure that is sent.
@@ -167,8 +178,19 @@ impl Work for Service {
         received: Received,
         permit: Permit<Self>,
     ) -> Option<Permit<Self>> {
-        let Some(mut request) = self.accept(received) else {
-            return Some(permit);
+        let mut request = match self.accept(received) {
+            Accepted::New(request) => request,
+            Accepted::Again(to, reply) => {
+                debug!(
+                    msg_id = to.msg_id,
+                    "sending a reply again that may have been lost"
+                );
+                return self
+                    .replier
+                    .reply(&to, reply.renew(unique_id()), permit)
+                    .await;
+            }
+            Accepted::Nothing => return Some(permit),
         };
         let to = reply_to(&request);
         let span = debug_span!(
@@ -177,9 +199,10 @@ impl Work for Service {
             msg_id = request.msg_id()
         );
         let body = {
+            let interval = request.heartbeat_interval();
             let _heartbeats = to
                 .as_ref()
-                .zip(request.heartbeat_interval())
+                .zip(interval)
                 .map(|(to, every)| self.heartbeats(floor, to, every));
             let run = self.run(&mut request);
             if span.is_disabled() {
@@ -188,13 +211,40 @@ impl Work for Service {
                 run.instrument(span.clone()).await
             }
         };
-        // Arguments and context are not needed any more, however long the reply takes.
-        drop(request);
-        match &to {
-            Some(to) => self.replier.reply(to, body, permit).instrument(span).await,
-            None => Some(permit),
+        let Some(to) = to else {
+            return Some(permit);
+        };
+        let reply = body.finish(&to.msg_id, unique_id());
+        if let Some(id) = regular_id(&request) {
+            lock(&self.recent).keep(id, reply.clone());
         }
+        // Not needed any more, however long the reply takes.
+        drop(request);
+        self.replier
+            .reply(&to, reply, permit)
+            .instrument(span)
+            .await
     }
+
+    fn queues_lost(&self) {
+        lock(&self.recent).note_lost(Instant::now());
+    }
+}
+
+/// What is to be done about a delivery.
+// Lives for a moment, and is nearly always the large one: a box would cost each request an allocation.
+#[allow(clippy::large_enum_variant)]
+enum Accepted {
+    /// Run it.
+    New(Request),
+    /// It ran; its caller may have missed the reply.
+    Again(ReplyTo, SealedReply),
+    Nothing,
+}
+
+/// The request's id, if it is one as this library and the reference draw them.
+fn regular_id(request: &Request) -> Option<UniqueId> {
+    request.unique_id().and_then(UniqueId::parse)
 }
 
 /// Where the caller waits, if it does.
@@ -230,4 +280,8 @@ impl Drop for Heartbeats {
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -785,3 +785,17 @@ async fn a_driver_without_rpc_is_refused_before_anything_is_sent() {
     );
     assert_eq!((driver.sent_count(), driver.listens()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_beyond_the_clock_are_as_good_as_never() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let call = call(
+        &client(&driver)
+            .timeout(Duration::MAX)
+            .call_monitor_timeout(Duration::MAX),
+    );
+    let sent = driver.next_sent().await;
+    driver.deliver(result(&sent, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+}

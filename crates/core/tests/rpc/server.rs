@@ -973,3 +973,49 @@ async fn ping_is_answered_if_enabled_and_not_if_any_endpoint_defines_it() {
         server.stop().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_is_sent_again_to_a_caller_that_asks_again_after_the_broker_lost_its_queues() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let _server = server(&driver, &desk).await;
+    let body = format!(
+        r#"{{"method": "echo", "args": {{"value": 7}}, "_msg_id": "m1", "_reply_q": "q", "_unique_id": "{:032x}"}}"#,
+        7
+    );
+    driver.deliver(body.clone());
+    let first = driver.next_sent().await;
+    let silent = driver.deliver(body.clone());
+    driver.settled(silent).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        driver.sent_count(),
+        0,
+        "a duplicate is dropped as by the reference"
+    );
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    driver.deliver(body);
+    let again = driver.next_sent().await;
+    assert_eq!(again.text("_msg_id"), "m1");
+    assert_eq!(again.message().get("result"), first.message().get("result"));
+    assert_ne!(again.text("_unique_id"), first.text("_unique_id"));
+    assert_eq!(desk.started(), 1, "it did not run twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn expiries_and_monitors_beyond_the_clock_are_as_good_as_never() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let server = server(&driver, &desk).await;
+    driver.deliver_with(
+        call("hold", "m1", r#""_timeout": 1e300"#),
+        Some(Duration::MAX),
+    );
+    desk.entered(1).await;
+    desk.gate.add_permits(1);
+    driver.next_sent().await;
+    server.stop_within(Duration::MAX).await;
+}
