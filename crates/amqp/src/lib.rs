@@ -13,6 +13,9 @@ mod error;
 mod handle;
 mod handshake;
 mod heartbeat;
+#[cfg(any(test, feature = "__internals"))]
+#[doc(hidden)]
+pub mod internals;
 mod methods;
 mod options;
 mod properties;

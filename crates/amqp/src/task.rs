@@ -352,3 +352,6 @@ async fn yield_once() {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,9 +95,8 @@ impl Engine {
         self.check_open()?;
         let channel = self.channels[index as usize].as_mut().ok_or_else(gone)?;
         channel.check_open()?;
-        if matches!(then, Then::Close) {
-            channel.flush_acks(&mut self.sink.out);
-        }
+        // What was settled before the method is settled before it on the wire.
+        channel.flush_acks(&mut self.sink.out);
         let before = self.sink.out.len();
         let written = codec::put_method(&mut self.sink.out, channel.number, method, arguments);
         if written.is_ok() && self.sink.out.len() - before > self.tuned.frame_max as usize {

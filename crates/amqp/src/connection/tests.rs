@@ -913,7 +913,31 @@ fn blocked_and_unblocked_are_told() {
     assert_eq!(pair.blocked, [Some(Arc::from("low on memory")), None]);
 }
 
+#[test]
+fn the_fuzzers_door_opens() {
+    let mut bench = crate::internals::Bench::new();
+    let properties = EncodedProperties::default();
+    let publish = Publish {
+        exchange: "",
+        routing_key: "q",
+        mandatory: false,
+        properties: &properties,
+        expiration: None,
+    };
+    bench.publish(&publish, b"x");
+    assert!(bench.flush() > 0);
+    bench.parse(&encode(&deliver(1, "1", 1, b"x")));
+    assert!(bench.is_alive());
+    assert_eq!(bench.flush(), encode(&[ack(1, 1, false)]).len());
+    crate::internals::feed(&encode(&deliver(1, "1", 1, b"x")));
+}
+
 proptest! {
+    #[test]
+    fn how_bytes_are_cut_does_not_matter(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        crate::internals::feed(&bytes);
+    }
+
     #[test]
     fn garbage_never_panics_and_never_goes_unnoticed_for_long(bytes in proptest::collection::vec(any::<u8>(), 0..300), open: bool) {
         let mut pair = if open { Pair::confirming().0 } else { Pair::new(ConnectOptions::default()) };
