@@ -6,6 +6,7 @@
 //!
 //! Never holds its lock while it settles a delivery, wakes a caller, or calls the driver.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(crate) struct Replies {
 }
 
 struct Shared {
+    /// The driver gave up; asked by every call, hence outside the lock.
+    dead: AtomicBool,
     state: Mutex<State>,
     alarm: Notify,
 }
@@ -104,7 +107,7 @@ impl Replies {
 
     /// Whether no reply will come any more because the driver gave up.
     pub(crate) fn is_dead(&self) -> bool {
-        self.shared.lock().ended == Some(Ended::Failed)
+        self.shared.dead.load(Ordering::Acquire)
     }
 
     /// Makes a place for a call.
@@ -180,6 +183,7 @@ impl Drop for Replies {
 impl Shared {
     fn new() -> Self {
         Self {
+            dead: AtomicBool::new(false),
             state: Mutex::new(State {
                 calls: Calls::default(),
                 alarm_at: None,
@@ -276,8 +280,11 @@ impl Inbox for Shared {
             }
             ListenerEvent::Failed(error) => {
                 warn!(%error, "the reply queue is gone for good");
-                let (kind, text) = (error.kind(), error.to_string());
-                self.end(Ended::Failed, || Error::new(kind, text.clone()));
+                let (kind, cause) = (error.kind(), Arc::new(error));
+                self.dead.store(true, Ordering::Release);
+                self.end(Ended::Failed, || {
+                    Error::new(kind, "the reply queue is gone").with_source(Arc::clone(&cause))
+                });
             }
         }
     }

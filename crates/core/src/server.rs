@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
@@ -76,6 +77,8 @@ struct State {
     open: bool,
     free: usize,
     waiting: VecDeque<Received>,
+    /// What waited when the connection was lost: the bus has taken it back, unless it lost it as well.
+    stale: VecDeque<Received>,
 }
 
 impl<W: Work> Floor<W> {
@@ -92,6 +95,7 @@ impl<W: Work> Floor<W> {
                 open: true,
                 free: permits.get(),
                 waiting: VecDeque::new(),
+                stale: VecDeque::new(),
             }),
             tasks: Mutex::new(JoinSet::new()),
             failed: Mutex::new(None),
@@ -158,6 +162,8 @@ impl<W: Work> Floor<W> {
             };
             let mut received = first;
             while let Some(back) = floor.work.work(floor, received, permit).await {
+                // A driver and a handler that never wait must not keep the thread from others.
+                consume_budget().await;
                 match back.exchange() {
                     Some((again, next)) => (permit, received) = (again, next),
                     None => return,
@@ -199,6 +205,41 @@ impl<W: Work> Floor<W> {
         stopped
     }
 
+    /// The bus takes back what was not settled and may hand it to another server, so it is not started
+    /// here. Whether the bus still has it shows when it is back.
+    fn put_aside(&self) {
+        let mut state = lock(&self.state);
+        let mut waiting = std::mem::take(&mut state.waiting);
+        state.stale.append(&mut waiting);
+    }
+
+    /// Starts what was put aside, as the bus has lost it and nobody else will.
+    fn take_up(&self) {
+        {
+            let mut state = lock(&self.state);
+            let mut stale = std::mem::take(&mut state.stale);
+            stale.append(&mut state.waiting);
+            state.waiting = stale;
+        }
+        let Some(this) = self.this.upgrade() else {
+            return;
+        };
+        while let Some(received) = self.admit() {
+            this.start(received);
+        }
+    }
+
+    /// Takes the next waiting delivery, if a permit is free.
+    fn admit(&self) -> Option<Received> {
+        let mut state = lock(&self.state);
+        if !state.open || state.free == 0 {
+            return None;
+        }
+        let received = state.waiting.pop_front()?;
+        state.free -= 1;
+        Some(received)
+    }
+
     /// Starts nothing new any more. What still comes is kept unsettled, so that it goes back to the bus
     /// with the subscription: given back at once it might come again at once.
     pub(crate) fn close(&self) {
@@ -213,7 +254,14 @@ impl<W: Work> Floor<W> {
     /// Gives back what waits. Settles without the lock, since a driver within the process may hand the
     /// delivery to somebody at once.
     fn give_back(&self) -> usize {
-        let waiting = std::mem::take(&mut lock(&self.state).waiting);
+        let (waiting, stale) = {
+            let mut state = lock(&self.state);
+            (
+                std::mem::take(&mut state.waiting),
+                std::mem::take(&mut state.stale),
+            )
+        };
+        drop(stale);
         let count = waiting.len();
         waiting
             .into_iter()
@@ -271,11 +319,18 @@ impl<W: Work> Inbox for Floor<W> {
 
     fn handle_event(&self, event: ListenerEvent) {
         match event {
-            ListenerEvent::Interrupted => info!("the subscription is interrupted"),
+            ListenerEvent::Interrupted => {
+                info!("the subscription is interrupted");
+                self.put_aside();
+            }
             ListenerEvent::Restored { recreated } => {
                 info!(recreated, "the subscription is back");
                 if recreated {
                     self.work.queues_lost();
+                    self.take_up();
+                } else {
+                    // It comes again, or went to another server.
+                    drop(std::mem::take(&mut lock(&self.state).stale));
                 }
             }
             ListenerEvent::Failed(error) => {

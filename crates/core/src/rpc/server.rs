@@ -113,7 +113,7 @@ impl RpcServerBuilder {
             .prefetch
             .unwrap_or_else(|| default_prefetch(self.concurrency));
         let floor = Floor::new(
-            Service::new(dispatcher, replier),
+            Service::new(topic, dispatcher, replier),
             self.concurrency,
             WAITING_LIMIT,
         );

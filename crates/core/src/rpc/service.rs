@@ -33,6 +33,7 @@ const IGNORE_ERRORS: &str = "_ignore_errors";
 
 /// The work of an RPC server.
 pub(crate) struct Service {
+    topic: String,
     dispatcher: Dispatcher,
     replier: Arc<Replier>,
     seen: Mutex<Duplicates>,
@@ -51,8 +52,9 @@ pub(crate) struct Counters {
 }
 
 impl Service {
-    pub(crate) fn new(dispatcher: Dispatcher, replier: Replier) -> Self {
+    pub(crate) fn new(topic: &str, dispatcher: Dispatcher, replier: Replier) -> Self {
         Self {
+            topic: topic.to_owned(),
             dispatcher,
             replier: Arc::new(replier),
             seen: Mutex::new(Duplicates::new(REMEMBERED)),
@@ -195,6 +197,7 @@ impl Work for Service {
         let to = reply_to(&request);
         let span = debug_span!(
             "rpc.serve",
+            topic = self.topic,
             method = request.method().ok(),
             msg_id = request.msg_id()
         );

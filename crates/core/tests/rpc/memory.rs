@@ -334,3 +334,29 @@ async fn a_runtime_that_ends_with_requests_waiting_does_not_hang() {
     client.cast(&Context::new(), "hold", ()).await.unwrap();
     drop(server);
 }
+
+#[tokio::test]
+async fn a_server_with_much_to_do_lets_other_tasks_run() {
+    let broker = MemoryBroker::new();
+    let (desk, here) = (Desk::new(), transport(&broker));
+    let server = RpcServer::builder(here.clone(), Target::topic("t").server("s"))
+        .endpoint(Methods::new(&desk))
+        .concurrency(NonZeroUsize::MIN)
+        .start()
+        .await
+        .unwrap();
+    let client = RpcClient::new(here, Target::topic("t"));
+    for _ in 0..5_000 {
+        client.cast(&Context::new(), "echo", ()).await.unwrap();
+    }
+    let before = desk.started();
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    let after = desk.started();
+    assert!(
+        before < after && after < 5_000,
+        "{before} and {after} of 5,000 after one turn"
+    );
+    desk.entered(5_000).await;
+    server.stop().await;
+}

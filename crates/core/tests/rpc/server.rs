@@ -1019,3 +1019,46 @@ async fn expiries_and_monitors_beyond_the_clock_are_as_good_as_never() {
     driver.next_sent().await;
     server.stop_within(Duration::MAX).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_when_the_connection_is_lost_is_run_here_only_if_the_broker_lost_it_too() {
+    for recreated in [false, true] {
+        let driver = Scripted::new();
+        driver.confirm_all();
+        let desk = Desk::new();
+        let server = builder(&driver)
+            .endpoint(Methods::new(&desk))
+            .concurrency(NonZeroUsize::MIN)
+            .start()
+            .await
+            .unwrap();
+        driver.deliver(call("hold", "m1", ""));
+        desk.entered(1).await;
+        driver.deliver(call("hold", "m2", ""));
+        driver.deliver(call("hold", "m3", ""));
+        driver.event(ListenerEvent::Interrupted);
+        desk.gate.add_permits(10);
+        assert_eq!(driver.next_sent().await.text("_msg_id"), "m1");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(
+            desk.started(),
+            1,
+            "another server may have the other two by now"
+        );
+        driver.event(ListenerEvent::Restored { recreated });
+        if recreated {
+            assert_eq!(driver.next_sent().await.text("_msg_id"), "m2");
+            assert_eq!(driver.next_sent().await.text("_msg_id"), "m3");
+        } else {
+            driver.deliver(call("hold", "m2", ""));
+            assert_eq!(driver.next_sent().await.text("_msg_id"), "m2");
+        }
+        sleep(Duration::from_secs(1)).await;
+        let stats = server.stats();
+        assert_eq!(
+            (driver.sent_count(), stats.waiting, stats.running),
+            (0, 0, 0)
+        );
+        assert_eq!(stats.served, if recreated { 3 } else { 2 });
+    }
+}
