@@ -45,6 +45,7 @@ pub(crate) enum Then {
     Cancel {
         tag: String,
     },
+    /// Confirms are on as soon as this is sent: the broker counts from there.
     Confirm,
     Close,
 }
@@ -398,7 +399,6 @@ impl ChannelState {
                     sink.release(consumer);
                 }
             }
-            (Then::Confirm, _) => self.confirms.enable(),
             (Then::Close, _) => {
                 self.fail(
                     &Error::new(ErrorKind::Closed, "the channel was closed"),
@@ -406,7 +406,7 @@ impl ChannelState {
                 );
                 over = true;
             }
-            (Then::Nothing, _) => {}
+            (Then::Nothing | Then::Confirm, _) => {}
         }
         if let Some(call) = pending.call {
             sink.staged.push((call, Ok(answer)));

@@ -491,7 +491,7 @@ impl Engine {
 
     /// Closes the connection because of what the peer did. Nothing that it still sends is of interest.
     fn handle_fault(&mut self, fault: Fault) {
-        if !matches!(self.phase, Phase::Handshake(_)) {
+        if matches!(self.phase, Phase::Open) {
             self.write_close(fault.code, fault.text);
         }
         self.end(Error::with_code(

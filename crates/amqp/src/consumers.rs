@@ -201,6 +201,12 @@ impl Assembly {
                 dropped = Some(std::mem::replace(&mut content, ignored));
             }
             Content::Deliver { delivered, .. } => delivered.properties = header.properties,
+            Content::Return { .. } if oversized => {
+                content = Content::Ignored {
+                    reject: None,
+                    requeue: false,
+                };
+            }
             Content::Return { .. } | Content::Ignored { .. } => {}
         }
         if header.body == 0 {
@@ -372,6 +378,20 @@ mod tests {
         assembly.begin(returned());
         assembly.handle_header(header(1), 100).unwrap();
         assert!(assembly.handle_body(Piece::Borrowed(b"xy")).is_err());
+    }
+
+    #[test]
+    fn a_return_over_the_limit_is_read_over() {
+        let mut assembly = Assembly::default();
+        assembly.begin(returned());
+        assert!(assembly.handle_header(header(101), 100).unwrap().1);
+        assembly.handle_body(Piece::Borrowed(&[0; 100])).unwrap();
+        let Assembly::Body { gathered, .. } = &assembly else {
+            panic!()
+        };
+        assert_eq!(gathered.capacity(), 0);
+        let whole = assembly.handle_body(Piece::Borrowed(&[0])).unwrap();
+        assert!(matches!(whole, Some(Content::Ignored { reject: None, .. })));
     }
 
     #[test]

@@ -90,7 +90,12 @@ impl Tuned {
         if frame_max < MIN_FRAME_MAX {
             return Err(Fault::new(503, "a frame_max below the protocol's minimum"));
         }
-        let wanted = u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX);
+        // Less than a second is not nothing.
+        let seconds = options
+            .heartbeat
+            .as_secs()
+            .max(u64::from(!options.heartbeat.is_zero()));
+        let wanted = u16::try_from(seconds).unwrap_or(u16::MAX);
         Ok(Self {
             // Both were 16 bit.
             channel_max: channel_max as u16,

@@ -61,7 +61,7 @@ pub struct ConnectOptions {
     pub virtual_host: String,
     /// Client properties besides the capabilities, which are always announced. Default: product and product_version of this crate.
     pub client_properties: Table,
-    /// Heartbeat interval this side wants, cut to whole seconds; zero disables heartbeats. Default 60 s.
+    /// Heartbeat interval this side wants, cut to whole seconds (one at least); zero disables heartbeats. Default 60 s.
     pub heartbeat: Duration,
     /// A heartbeat is sent when nothing was sent for interval ÷ this. Default 3; 0 counts as 1.
     pub heartbeat_rate: u32,

@@ -89,6 +89,7 @@ pub(crate) struct Task<S> {
     output: Vec<u8>,
     /// Bytes of `output` that are written.
     written: usize,
+    unflushed: bool,
     wakers: Vec<Waker>,
     events: Vec<Event>,
     sleep: Pin<Box<Sleep>>,
@@ -106,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             input: BytesMut::with_capacity(BUFFER),
             output: Vec::new(),
             written: 0,
+            unflushed: false,
             wakers: Vec::new(),
             events: Vec::new(),
             sleep: Box::pin(tokio::time::sleep_until(now.into())),
@@ -167,9 +169,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             Turn::Timeout => {
                 self.armed = None;
                 engine.handle_timeout(now);
-                if now >= self.active + IDLE && self.output.is_empty() {
+                if now >= self.active + IDLE {
                     engine.shrink(BUFFER);
-                    self.output.shrink_to(BUFFER);
+                    if self.output.is_empty() {
+                        self.output.shrink_to(BUFFER);
+                    }
+                    // What could not be given back now is looked at again after as long.
+                    self.active = now;
                 }
             }
             Turn::Work => {}
@@ -220,7 +226,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
         loop {
             if let Poll::Ready(Err(error)) = self.poll_write(context) {
-                return Poll::Ready(Turn::Failed("writing to the socket failed", error));
+                // The broker may have said why before it closed the socket.
+                return Poll::Ready(match self.poll_read(context) {
+                    Poll::Ready(Turn::Read) => Turn::Read,
+                    _ => Turn::Failed("writing to the socket failed", error),
+                });
             }
             if let Poll::Ready(turn) = self.poll_read(context) {
                 return Poll::Ready(turn);
@@ -247,8 +257,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 self.shared.lock().take_output(now, &mut self.output);
                 self.written = 0;
                 if self.output.is_empty() {
-                    return Poll::Ready(Ok(()));
+                    return self.poll_flush(context);
                 }
+                self.unflushed = true;
                 self.active = now;
             }
             match Pin::new(&mut self.stream).poll_write(context, &self.output[self.written..]) {
@@ -260,12 +271,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         }
     }
 
+    /// Streams with a buffer of their own (TLS) send only now.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            match Pin::new(&mut self.stream).poll_flush(context) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                pending_or_failed => return pending_or_failed,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
         if self.input.capacity() - self.input.len() < MIN_READ {
             // Room for the whole frame that has begun; its size was checked when its head was seen.
             let missing = announced_length(&self.input)
                 .map_or(0, |length| length.saturating_sub(self.input.len()));
-            self.input.reserve(missing.max(BUFFER));
+            self.input.reserve(missing.max(BUFFER / 2));
         }
         // The future keeps nothing between polls.
         match pin!(self.stream.read_buf(&mut self.input)).poll(context) {

@@ -106,8 +106,10 @@ impl Engine {
             ));
         }
         written?;
-        if matches!(then, Then::Close) {
-            channel.phase = ChannelPhase::Closing;
+        match then {
+            Then::Close => channel.phase = ChannelPhase::Closing,
+            Then::Confirm => channel.confirms.enable(),
+            _ => {}
         }
         let call = self.calls.insert();
         channel.calls.push_back(Pending {

@@ -597,6 +597,32 @@ fn acks_nacks_and_returns_find_their_messages() {
 }
 
 #[test]
+fn messages_count_from_the_moment_confirms_are_asked_for() {
+    let mut pair = Pair::open();
+    let index = pair.channel();
+    let select = AMQPClass::Confirm(amq_protocol::protocol::confirm::AMQPMethod::Select(
+        Default::default(),
+    ));
+    pair.engine
+        .call(index, &select, None, Then::Confirm)
+        .unwrap();
+    let (first, second) = (
+        pair.publish(index, "q", false, b"1"),
+        pair.publish(index, "q", false, b"2"),
+    );
+    pair.drive();
+    pair.send(&[nack(1, 1), ack(1, 2, false)]);
+    assert!(matches!(
+        pair.poll_confirm(index, first),
+        Poll::Ready(Ok(Confirmation::Nacked))
+    ));
+    assert!(matches!(
+        pair.poll_confirm(index, second),
+        Poll::Ready(Ok(Confirmation::Acked))
+    ));
+}
+
+#[test]
 fn publishing_with_a_watch_wants_confirms() {
     let mut pair = Pair::open();
     let index = pair.channel();

@@ -242,6 +242,8 @@ impl Channel {
             nowait: false,
             arguments: Default::default(),
         });
+        // Never the last to go under the lock: its drop may come back to the connection.
+        let _kept = consumer.clone();
         let then = Then::Consume {
             consumer,
             no_ack: consume.no_ack,

@@ -514,6 +514,70 @@ async fn the_brokers_close_is_answered_and_told() {
 }
 
 #[tokio::test]
+async fn the_reason_is_read_even_when_the_socket_takes_no_more() {
+    let (connection, channel, mut broker) = confirming().await;
+    broker
+        .send(&[connection_close(320, "CONNECTION_FORCED")])
+        .await;
+    let confirm = channel
+        .publish(&publish(&EncodedProperties::default()), b"x")
+        .unwrap();
+    drop(broker);
+    assert_eq!(confirm.await.unwrap_err().code(), Some(320));
+    assert_eq!(connection.closed().await.code(), Some(320));
+}
+
+#[tokio::test]
+async fn streams_with_a_buffer_of_their_own_are_flushed() {
+    let (near, far) = duplex(1 << 20);
+    let mut broker = Broker::new(far);
+    let connecting =
+        Connection::handshake(tokio::io::BufStream::new(near), ConnectOptions::default());
+    let connection = with_broker(&mut broker, connecting).await.unwrap();
+    let channel = with_broker(&mut broker, connection.open_channel())
+        .await
+        .unwrap();
+    channel
+        .send(&publish(&EncodedProperties::default()), b"x")
+        .unwrap();
+    broker.oblige_until(is_publish).await;
+}
+
+#[tokio::test]
+async fn a_consumer_may_be_the_last_to_hold_a_channel() {
+    struct Holder(#[allow(dead_code)] Channel);
+    impl Consumer for Holder {
+        fn deliver(&self, _: Delivered) {}
+        fn cancelled(&self) {}
+        fn closed(&self, _: &Error) {}
+    }
+    let (connection, channel, mut broker) = confirming().await;
+    let held = with_broker(&mut broker, connection.open_channel())
+        .await
+        .unwrap();
+    let consumer = Arc::new(Holder(held));
+    with_broker(
+        &mut broker,
+        channel.consume("q", "1", &Table::new(), consumer),
+    )
+    .await
+    .unwrap();
+    with_broker(&mut broker, channel.cancel("1")).await.unwrap();
+    with_broker(&mut broker, channel.close()).await.unwrap();
+    let held = with_broker(&mut broker, connection.open_channel())
+        .await
+        .unwrap();
+    // Refused at once: the channel is closed, and the consumer goes with the refusal.
+    channel
+        .consume("q", "1", &Table::new(), Arc::new(Holder(held)))
+        .await
+        .unwrap_err();
+    with_broker(&mut broker, connection.open_channel())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_dropped_channel_is_closed_and_one_dropped_while_opening_too() {
     let (connection, channel, mut broker) = confirming().await;
     drop(channel);
