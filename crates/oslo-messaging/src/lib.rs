@@ -1,1 +1,33 @@
-//! RPC and notifications between OpenStack services, on the wire of oslo.messaging
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+mod drivers;
+mod signal;
+
+pub use oslo_messaging_core::context::Context;
+pub use oslo_messaging_core::error::{Error, ErrorKind, RemoteError, Result};
+pub use oslo_messaging_core::rpc::{
+    DefaultRpcAccessPolicy, Endpoint, ExplicitRpcAccessPolicy, IntoFailure, LegacyRpcAccessPolicy,
+    RpcAccessPolicy, RpcClient, RpcServer,
+};
+pub use oslo_messaging_core::serializer::{NoOpSerializer, Serializer};
+pub use oslo_messaging_core::transport::{Transport, TransportOptions};
+#[doc(inline)]
+pub use oslo_messaging_core::{driver, memory, rpc};
+#[cfg(feature = "macros")]
+#[doc(inline)]
+pub use oslo_messaging_macros::endpoint;
+pub use oslo_messaging_proto::json::raw::RawJson;
+pub use oslo_messaging_proto::json::value::Value;
+pub use oslo_messaging_proto::target::Target;
+pub use oslo_messaging_proto::url::TransportUrl;
+pub use oslo_messaging_proto::version::Version;
+pub use oslo_messaging_proto::wire::failure::Failure;
+#[cfg(feature = "rabbit")]
+pub use oslo_messaging_rabbit as rabbit;
+
+pub use crate::drivers::{ConnectOptions, IntoTransportUrl, connect, connect_with};
+pub use crate::signal::shutdown_signal;

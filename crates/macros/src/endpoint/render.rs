@@ -97,20 +97,27 @@ fn info(method: &Method) -> TokenStream {
 }
 
 fn call(of: &Type, type_name: &str, method: &Method) -> TokenStream {
-    let Method { ident, name, conditions, arguments, .. } = method;
+    let Method {
+        ident,
+        name,
+        conditions,
+        arguments,
+        ..
+    } = method;
     let whole_name = format!("{type_name}.{name}");
     // Parameters of the method may be called anything, `context` and `invocation` included.
-    let locals: Vec<Ident> = (0..arguments.len()).map(|index| format_ident!("argument_{index}")).collect();
+    let locals: Vec<Ident> = (0..arguments.len())
+        .map(|index| format_ident!("argument_{index}"))
+        .collect();
     let with_locals = || arguments.iter().zip(&locals);
     let reads = with_locals().map(|(argument, local)| read(argument, local));
-    let required = with_locals().filter(|(argument, _)| is_required(argument)).map(|(argument, local)| {
-        let name = &argument.name;
-        quote!((#name, ::oslo_messaging::__private::is_missing(&#local)))
-    });
-    let unwraps = with_locals().map(|(argument, local)| match is_required(argument) {
-        true => quote!(let #local = ::oslo_messaging::__private::given(#local)?;),
-        false => quote!(let #local = #local?;),
-    });
+    let required = with_locals()
+        .filter(|(argument, _)| is_required(argument))
+        .map(|(argument, local)| {
+            let name = &argument.name;
+            quote!((#name, ::oslo_messaging::__private::is_missing(&#local)))
+        });
+    let unwraps = with_locals().map(|(argument, local)| unwrap(argument, local));
     let context = method.wants_context.then(|| quote!(context,));
     let passed = with_locals().map(|(argument, local)| pass(argument, local));
     let wait = method.is_async.then(|| quote!(.await));
@@ -135,22 +142,25 @@ fn is_required(argument: &Argument) -> bool {
 fn read(argument: &Argument, local: &Ident) -> TokenStream {
     let Argument { name, .. } = argument;
     let ty = owned(argument);
-    let span = argument.ty.span();
-    let take = |ty: TokenStream, default: TokenStream| {
-        quote_spanned!(span=> let #local = invocation.take_or_else::<#ty>(#name, #default);)
-    };
-    match &argument.absent {
-        Absent::Refused => {
-            let given = quote_spanned!(span=> ::oslo_messaging::__private::Given<#ty>);
-            take(given, quote!(::oslo_messaging::__private::Given::missing))
-        }
-        Absent::None => take(ty, quote!(|| ::core::option::Option::None)),
-        Absent::Default => take(ty, quote!(::core::default::Default::default)),
-        Absent::Expr(Expr::Lit(ExprLit { lit: Lit::Str(text), .. })) => {
-            take(ty, quote_spanned!(text.span()=> || ::core::convert::Into::into(#text)))
-        }
-        Absent::Expr(default) => take(ty, quote_spanned!(default.span()=> || #default)),
+    quote_spanned! {argument.ty.span()=>
+        let #local = ::oslo_messaging::__private::take::<#ty>(&mut invocation, #name);
     }
+}
+
+fn unwrap(argument: &Argument, local: &Ident) -> TokenStream {
+    let default = match &argument.absent {
+        Absent::Refused => return quote!(let #local = ::oslo_messaging::__private::given(#local)?;),
+        Absent::None => quote!(|| ::core::option::Option::None),
+        Absent::Default => quote_spanned!(argument.ty.span()=> ::core::default::Default::default),
+        Absent::Expr(Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        })) => {
+            quote_spanned!(text.span()=> || ::core::convert::Into::into(#text))
+        }
+        Absent::Expr(default) => quote_spanned!(default.span()=> || #default),
+    };
+    quote!(let #local = #local?.unwrap_or_else(#default);)
 }
 
 /// The type that is read for an argument.
@@ -195,7 +205,7 @@ fn answer(answer: &Answer, run: TokenStream) -> TokenStream {
     match answer {
         Answer::Nothing => quote! {
             #run;
-            invocation.respond(&())
+            ::oslo_messaging::__private::respond(&invocation, ())
         },
         Answer::Value(span) => {
             let respond = respond(*span);
@@ -220,5 +230,5 @@ fn answer(answer: &Answer, run: TokenStream) -> TokenStream {
 }
 
 fn respond(span: Span) -> TokenStream {
-    quote_spanned!(span=> invocation.respond(&result))
+    quote_spanned!(span=> ::oslo_messaging::__private::respond(&invocation, result))
 }

@@ -15,11 +15,20 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::conformance::{A_WHILE, Bus, SOON, can};
 
-const TOPIC: Destination<'static> = Destination::Topic { exchange: None, topic: "conformance" };
-const FANOUT: Destination<'static> = Destination::Fanout { topic: "conformance" };
+const TOPIC: Destination<'static> = Destination::Topic {
+    exchange: None,
+    topic: "conformance",
+};
+const FANOUT: Destination<'static> = Destination::Fanout {
+    topic: "conformance",
+};
 
 fn to_server(server: &str) -> Destination<'_> {
-    Destination::Server { exchange: None, topic: "conformance", server }
+    Destination::Server {
+        exchange: None,
+        topic: "conformance",
+        server,
+    }
 }
 
 /// A subscription whose deliveries a case takes one by one.
@@ -44,13 +53,19 @@ impl Taker {
     async fn new(driver: &Arc<dyn Driver>, what: Subscription) -> Self {
         let (sender, receiver) = unbounded_channel();
         let listening = timeout(SOON, driver.listen(what, Arc::new(Pipe(sender)))).await;
-        let listener = listening.expect("listening takes no more than seconds").expect("the bus lets us listen");
-        Self { deliveries: Mutex::new(receiver), listener }
+        let listener = listening
+            .expect("listening takes no more than seconds")
+            .expect("the bus lets us listen");
+        Self {
+            deliveries: Mutex::new(receiver),
+            listener,
+        }
     }
 
     async fn take(&self) -> Delivery {
         let next = timeout(SOON, async { self.deliveries.lock().await.recv().await }).await;
-        next.expect("a message arrives").expect("the subscription stands")
+        next.expect("a message arrives")
+            .expect("the subscription stands")
     }
 
     async fn text(&self) -> String {
@@ -76,7 +91,12 @@ impl Taker {
 
 fn server(name: &str, prefetch: u16) -> Subscription {
     let prefetch = NonZeroU16::new(prefetch).map_or(Prefetch::Unlimited, Prefetch::Limited);
-    Subscription::Rpc { exchange: None, topic: "conformance".into(), server: name.into(), prefetch }
+    Subscription::Rpc {
+        exchange: None,
+        topic: "conformance".into(),
+        server: name.into(),
+        prefetch,
+    }
 }
 
 fn message<'a>(to: Destination<'a>, text: &str) -> Outgoing<'a> {
@@ -86,7 +106,10 @@ fn message<'a>(to: Destination<'a>, text: &str) -> Outgoing<'a> {
 }
 
 async fn send(driver: &Arc<dyn Driver>, to: Destination<'_>, text: &str) {
-    driver.send(message(to, text)).await.expect("the bus takes a message");
+    driver
+        .send(message(to, text))
+        .await
+        .expect("the bus takes a message");
 }
 
 async fn connect(bus: &Bus) -> Arc<dyn Driver> {
@@ -96,7 +119,10 @@ async fn connect(bus: &Bus) -> Arc<dyn Driver> {
 /// Two servers, six messages, three each.
 pub async fn servers_of_a_topic_share_its_messages(bus: Bus) {
     let driver = connect(&bus).await;
-    let (a, b) = (Taker::new(&driver, server("a", 0)).await, Taker::new(&driver, server("b", 0)).await);
+    let (a, b) = (
+        Taker::new(&driver, server("a", 0)).await,
+        Taker::new(&driver, server("b", 0)).await,
+    );
     for n in 0..6 {
         send(&driver, TOPIC, &n.to_string()).await;
     }
@@ -109,7 +135,10 @@ pub async fn servers_of_a_topic_share_its_messages(bus: Bus) {
 /// What goes to `b` does not go to `a`.
 pub async fn a_named_server_alone_gets_what_is_meant_for_it(bus: Bus) {
     let driver = connect(&bus).await;
-    let (a, b) = (Taker::new(&driver, server("a", 0)).await, Taker::new(&driver, server("b", 0)).await);
+    let (a, b) = (
+        Taker::new(&driver, server("a", 0)).await,
+        Taker::new(&driver, server("b", 0)).await,
+    );
     send(&driver, to_server("b"), "1").await;
     send(&driver, to_server("b"), "2").await;
     assert_eq!(b.texts(2).await, ["1", "2"]);
@@ -119,9 +148,15 @@ pub async fn a_named_server_alone_gets_what_is_meant_for_it(bus: Bus) {
 /// Across transports, too.
 pub async fn a_fanout_reaches_every_server_once(bus: Bus) {
     let (one, two) = (connect(&bus).await, connect(&bus).await);
-    let (a, b) = (Taker::new(&one, server("a", 0)).await, Taker::new(&two, server("b", 0)).await);
+    let (a, b) = (
+        Taker::new(&one, server("a", 0)).await,
+        Taker::new(&two, server("b", 0)).await,
+    );
     send(&one, FANOUT, "all").await;
-    assert_eq!((a.text().await, b.text().await), ("all".to_owned(), "all".to_owned()));
+    assert_eq!(
+        (a.text().await, b.text().await),
+        ("all".to_owned(), "all".to_owned())
+    );
     a.assert_nothing_comes().await;
     b.assert_nothing_comes().await;
 }
@@ -137,10 +172,16 @@ pub async fn exchanges_keep_topics_apart(bus: Bus) {
     };
     let nova = Taker::new(&driver, listen("conformance-nova")).await;
     let neutron = Taker::new(&driver, listen("conformance-neutron")).await;
-    let to = |exchange| Destination::Topic { exchange: Some(exchange), topic: "conformance" };
+    let to = |exchange| Destination::Topic {
+        exchange: Some(exchange),
+        topic: "conformance",
+    };
     send(&driver, to("conformance-neutron"), "to neutron").await;
     send(&driver, to("conformance-nova"), "to nova").await;
-    assert_eq!((nova.text().await, neutron.text().await), ("to nova".to_owned(), "to neutron".to_owned()));
+    assert_eq!(
+        (nova.text().await, neutron.text().await),
+        ("to nova".to_owned(), "to neutron".to_owned())
+    );
     nova.assert_nothing_comes().await;
 }
 
@@ -165,7 +206,11 @@ pub async fn bodies_arrive_as_they_were_sent(bus: Bus) {
         message.body = Bytes::from(body.clone());
         driver.send(message).await.expect("the bus takes a message");
         let delivery = a.take().await;
-        assert!(delivery.body() == &body, "a body of {} bytes was changed", body.len());
+        assert!(
+            delivery.body() == &body,
+            "a body of {} bytes was changed",
+            body.len()
+        );
         assert!(!delivery.is_redelivered());
         delivery.ack();
     }
@@ -188,7 +233,13 @@ pub async fn a_mandatory_message_without_a_queue_is_undeliverable(bus: Bus) {
         return;
     }
     let driver = transport.driver();
-    for to in [TOPIC, to_server("a"), Destination::Reply { queue: "reply_conformance_missing" }] {
+    for to in [
+        TOPIC,
+        to_server("a"),
+        Destination::Reply {
+            queue: "reply_conformance_missing",
+        },
+    ] {
         let mut message = message(to, "wanted");
         message.mandatory = true;
         let error = driver.send(message).await.expect_err("nobody takes it");
@@ -206,7 +257,11 @@ pub async fn a_mandatory_message_without_a_queue_is_undeliverable(bus: Bus) {
 /// The queue of a topic outlives its servers.
 pub async fn messages_wait_for_a_server_that_went(bus: Bus) {
     let driver = connect(&bus).await;
-    Taker::new(&driver, server("a", 0)).await.listener.close().await;
+    Taker::new(&driver, server("a", 0))
+        .await
+        .listener
+        .close()
+        .await;
     send(&driver, TOPIC, "1").await;
     send(&driver, TOPIC, "2").await;
     let b = Taker::new(&driver, server("b", 0)).await;
@@ -216,7 +271,11 @@ pub async fn messages_wait_for_a_server_that_went(bus: Bus) {
 /// A message that waited longer than its expiry is gone.
 pub async fn an_expired_message_is_not_handed_out(bus: Bus) {
     let driver = connect(&bus).await;
-    Taker::new(&driver, server("a", 0)).await.listener.close().await;
+    Taker::new(&driver, server("a", 0))
+        .await
+        .listener
+        .close()
+        .await;
     let mut short = message(TOPIC, "short");
     short.expires = Some(Duration::from_millis(100));
     driver.send(short).await.expect("the bus takes a message");
@@ -325,8 +384,17 @@ pub async fn a_paused_server_gets_nothing_new(bus: Bus) {
 /// Two listeners, two names; each gets its own.
 pub async fn a_reply_queue_has_an_address_of_its_own(bus: Bus) {
     let (one, two) = (connect(&bus).await, connect(&bus).await);
-    let (a, b) = (Taker::new(&one, Subscription::Replies).await, Taker::new(&two, Subscription::Replies).await);
-    let address = |taker: &Taker| taker.listener.address().expect("a reply queue has a name").to_owned();
+    let (a, b) = (
+        Taker::new(&one, Subscription::Replies).await,
+        Taker::new(&two, Subscription::Replies).await,
+    );
+    let address = |taker: &Taker| {
+        taker
+            .listener
+            .address()
+            .expect("a reply queue has a name")
+            .to_owned()
+    };
     let (to_a, to_b) = (address(&a), address(&b));
     assert_ne!(to_a, to_b);
     for (to, text) in [(&to_b, "for b"), (&to_a, "for a")] {
@@ -334,7 +402,10 @@ pub async fn a_reply_queue_has_an_address_of_its_own(bus: Bus) {
         reply.mandatory = one.capabilities().mandatory;
         one.send(reply).await.expect("the reply queue is there");
     }
-    assert_eq!((a.text().await, b.text().await), ("for a".to_owned(), "for b".to_owned()));
+    assert_eq!(
+        (a.text().await, b.text().await),
+        ("for a".to_owned(), "for b".to_owned())
+    );
 }
 
 /// After the close nothing works, and nothing hangs.
@@ -344,11 +415,22 @@ pub async fn a_closed_driver_refuses_all(bus: Bus) {
     send(&driver, TOPIC, "1").await;
     assert_eq!(a.text().await, "1");
     assert!(driver.health().connected);
-    timeout(SOON, driver.close()).await.expect("closing takes no more than seconds");
-    let error = driver.send(message(TOPIC, "2")).await.expect_err("it is closed");
+    timeout(SOON, driver.close())
+        .await
+        .expect("closing takes no more than seconds");
+    let error = driver
+        .send(message(TOPIC, "2"))
+        .await
+        .expect_err("it is closed");
     assert_eq!(error.kind(), ErrorKind::Closed);
     let (sender, _receiver) = unbounded_channel();
-    let refused = driver.listen(server("b", 0), Arc::new(Pipe(sender))).await.err().expect("it is closed");
+    let refused = driver
+        .listen(server("b", 0), Arc::new(Pipe(sender)))
+        .await
+        .err()
+        .expect("it is closed");
     assert_eq!(refused.kind(), ErrorKind::Closed);
-    timeout(SOON, driver.close()).await.expect("closing again does nothing");
+    timeout(SOON, driver.close())
+        .await
+        .expect("closing again does nothing");
 }

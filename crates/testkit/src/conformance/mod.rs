@@ -41,7 +41,10 @@ impl Bus {
         F: Fn() -> C + Send + Sync + 'static,
         C: Future<Output = Transport> + Send + 'static,
     {
-        Self { connect: Box::new(move || Box::pin(connect())), _kept: Box::new(()) }
+        Self {
+            connect: Box::new(move || Box::pin(connect())),
+            _kept: Box::new(()),
+        }
     }
 
     /// Keeps something alive as long as the bus.
@@ -143,9 +146,14 @@ mod tests {
     fn every_case_is_in_the_list() {
         let list = include_str!("mod.rs");
         for source in [include_str!("driver.rs"), include_str!("rpc.rs")] {
-            let cases = source.lines().filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next());
+            let cases = source
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next());
             for case in cases {
-                assert!(list.contains(&format!("                {case}\n")), "{case} is not run");
+                assert!(
+                    list.contains(&format!("                {case}\n")),
+                    "{case} is not run"
+                );
             }
         }
     }

@@ -1,0 +1,51 @@
+//! Every example runs to its end, in this process.
+
+#![cfg(feature = "macros")]
+#![allow(clippy::unwrap_used)]
+
+macro_rules! examples {
+    ($($name:ident = $path:literal,)*) => {
+        $(#[path = $path]
+        #[allow(dead_code)]
+        mod $name;)*
+    };
+}
+
+examples! {
+    server = "../../../examples/server.rs",
+    client = "../../../examples/client.rs",
+    typed_errors = "../../../examples/typed_errors.rs",
+    fanout = "../../../examples/fanout.rs",
+    call_monitor = "../../../examples/call_monitor.rs",
+    serializer = "../../../examples/serializer.rs",
+}
+
+#[tokio::test]
+async fn the_client_gets_its_answers_from_the_server() {
+    let url = "memory://examples";
+    let mut amount = None;
+    server::serve(url, async { amount = Some(client::call(url).await) })
+        .await
+        .unwrap();
+    assert_eq!(amount.unwrap().unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_call_monitor_lets_a_slow_method_finish() {
+    assert_eq!(call_monitor::run(30).await.unwrap(), "done");
+}
+
+#[test]
+fn typed_errors_runs() {
+    typed_errors::main().unwrap();
+}
+
+#[test]
+fn fanout_runs() {
+    fanout::main().unwrap();
+}
+
+#[test]
+fn serializer_runs() {
+    serializer::main().unwrap();
+}

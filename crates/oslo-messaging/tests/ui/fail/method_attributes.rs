@@ -1,0 +1,19 @@
+use oslo_messaging::endpoint;
+
+struct Conductor;
+
+#[endpoint]
+impl Conductor {
+    #[rpc(rename = "b")]
+    fn a(&self) {}
+
+    #[rpc(name = "")]
+    fn c(&self) {}
+
+    #[expose(always)]
+    fn d(&self) {}
+
+    fn e(&self, #[default(3)] n: u8) {}
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+use oslo_messaging::endpoint;
+
+struct Conductor;
+
+#[endpoint]
+impl Conductor {
+    fn ping(&self) {}
+
+    #[rpc(name = "ping")]
+    fn pong(&self) {}
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use oslo_messaging::endpoint;
+
+struct Conductor;
+
+#[endpoint]
+fn ping() {}
+
+fn main() {}

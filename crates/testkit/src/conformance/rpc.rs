@@ -1,0 +1,591 @@
+//! Clients and servers over a driver: what a caller and a handler see, whatever the bus.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use oslo_messaging_core::context::Context;
+use oslo_messaging_core::driver::{BoxFuture, Destination, Outgoing};
+use oslo_messaging_core::error::{Error, ErrorKind, RemoteError, Result};
+use oslo_messaging_core::rpc::{
+    Endpoint, Interface, Invocation, MethodInfo, ReplyBody, RpcClient, RpcServer, RpcServerBuilder,
+};
+use oslo_messaging_core::transport::Transport;
+use oslo_messaging_proto::json::value::Value;
+use oslo_messaging_proto::target::Target;
+use oslo_messaging_proto::wire::ids::UniqueId;
+use oslo_messaging_proto::wire::request::{RequestHead, encode_request};
+use serde::Serialize;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{sleep, timeout};
+
+use crate::conformance::{A_WHILE, Bus, SOON, can};
+
+const TOPIC: &str = "conformance";
+
+/// What the handlers of a case share: a record of what ran, and a gate that holds some of them.
+struct Probe {
+    name: String,
+    ran: UnboundedSender<String>,
+    gate: Arc<Semaphore>,
+}
+
+/// The other end of one or several probes.
+struct Watch {
+    ran: Mutex<UnboundedReceiver<String>>,
+    sender: UnboundedSender<String>,
+    gate: Arc<Semaphore>,
+}
+
+impl Watch {
+    fn new() -> Self {
+        // Unbounded: a case runs some hundred handlers.
+        let (sender, receiver) = unbounded_channel();
+        Self {
+            ran: Mutex::new(receiver),
+            sender,
+            gate: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    fn probe(&self, name: &str) -> Probe {
+        Probe {
+            name: name.to_owned(),
+            ran: self.sender.clone(),
+            gate: Arc::clone(&self.gate),
+        }
+    }
+
+    fn builder(&self, transport: &Transport, name: &str) -> RpcServerBuilder {
+        let target = Target::topic(TOPIC).server(name);
+        RpcServer::builder(transport.clone(), target).endpoint(self.probe(name))
+    }
+
+    async fn serve(&self, transport: &Transport, name: &str) -> RpcServer {
+        self.builder(transport, name)
+            .start()
+            .await
+            .expect("the bus lets us serve")
+    }
+
+    /// The next thing that ran, as `server:what`.
+    async fn next(&self) -> String {
+        let next = timeout(SOON, async { self.ran.lock().await.recv().await }).await;
+        next.expect("a handler runs")
+            .expect("this holds a sender itself")
+    }
+
+    async fn assert_nothing_runs(&self) {
+        let next = timeout(A_WHILE, async { self.ran.lock().await.recv().await }).await;
+        assert!(next.is_err(), "ran although it should not: {next:?}");
+    }
+}
+
+impl Endpoint for Probe {
+    fn interface(&self) -> Interface {
+        Interface::new().version("1.3")
+    }
+
+    fn method(&self, name: &str) -> Option<MethodInfo> {
+        [
+            "echo", "who", "note", "hold", "fail", "panic", "user", "slow",
+        ]
+        .contains(&name)
+        .then(MethodInfo::new)
+    }
+
+    fn call<'a>(
+        &'a self,
+        ctx: &'a Context,
+        mut call: Invocation<'a>,
+    ) -> BoxFuture<'a, Result<ReplyBody, RemoteError>> {
+        Box::pin(async move {
+            match call.method() {
+                "echo" => {
+                    let value: Value = call.take("value")?;
+                    call.respond(&value)
+                }
+                "note" => {
+                    let value: String = call.take("value")?;
+                    self.note(&value);
+                    call.respond(&())
+                }
+                "hold" => {
+                    let value: String = call.take("value")?;
+                    self.note(&value);
+                    let _pass = self.gate.acquire().await;
+                    call.respond(&value)
+                }
+                "slow" => {
+                    sleep(Duration::from_millis(3_500)).await;
+                    call.respond("slow")
+                }
+                "user" => call.respond(&ctx.raw("user")),
+                "fail" => Err(failure()),
+                "panic" => panic!("this handler panics on purpose"),
+                _ => call.respond(&self.name),
+            }
+        })
+    }
+}
+
+impl Probe {
+    fn note(&self, what: &str) {
+        // A case that is over takes no more notes.
+        let _ = self.ran.send(format!("{}:{what}", self.name));
+    }
+}
+
+fn failure() -> RemoteError {
+    let failure = RemoteError::new("Überlauf", "conformance.errors", "zu voll: 日本")
+        .with_traceback(vec!["Traceback\n".to_owned(), "  line 1\n".to_owned()])
+        .with_args(&("zu voll", 7));
+    let failure =
+        failure.and_then(|failure| failure.with_kwargs(&BTreeMap::from([("wo", "Gefäß")])));
+    failure.expect("this can be written")
+}
+
+#[derive(Serialize)]
+struct Argument<T> {
+    value: T,
+}
+
+fn value<T: Serialize>(value: T) -> Argument<T> {
+    Argument { value }
+}
+
+fn client(transport: &Transport) -> RpcClient {
+    RpcClient::new(transport.clone(), Target::topic(TOPIC).version("1.0")).timeout(SOON)
+}
+
+fn ctx() -> Context {
+    Context::new()
+}
+
+/// Values of all JSON types survive both ways.
+pub async fn a_call_returns_what_the_method_returns(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let _server = Watch::new().serve(&there, "a").await;
+    let text =
+        r#"{"n":null,"b":[true,false],"i":-9007199254740993,"f":1.5,"s":"“ünï” \n","o":{"k":{}}}"#;
+    let sent: Value = serde_json::from_str(text).expect("this is JSON");
+    let got: Value = client(&here)
+        .call(&ctx(), "echo", value(&sent))
+        .await
+        .expect("the server answers");
+    assert_eq!(got, sent);
+    let nothing: Option<u8> = client(&here)
+        .call(&ctx(), "echo", value(()))
+        .await
+        .expect("the server answers");
+    assert_eq!(nothing, None);
+}
+
+/// Without waiting for it.
+pub async fn a_cast_runs_the_method(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let watch = Watch::new();
+    let _server = watch.serve(&there, "a").await;
+    client(&here)
+        .cast(&ctx(), "note", value("x"))
+        .await
+        .expect("the bus takes a cast");
+    assert_eq!(watch.next().await, "a:x");
+}
+
+/// Once on each.
+pub async fn a_fanout_cast_runs_on_every_server(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let watch = Watch::new();
+    let _servers = (
+        watch.serve(&there, "a").await,
+        watch.serve(&here, "b").await,
+        watch.serve(&there, "c").await,
+    );
+    client(&here)
+        .fanout(true)
+        .cast(&ctx(), "note", value("x"))
+        .await
+        .expect("the bus takes a cast");
+    let mut ran = [watch.next().await, watch.next().await, watch.next().await];
+    ran.sort();
+    assert_eq!(ran, ["a:x", "b:x", "c:x"]);
+    watch.assert_nothing_runs().await;
+}
+
+/// And no other.
+pub async fn a_call_reaches_the_server_it_names(bus: Bus) {
+    let transport = bus.connect().await;
+    let watch = Watch::new();
+    let _servers = (
+        watch.serve(&transport, "a").await,
+        watch.serve(&transport, "b").await,
+    );
+    for name in ["b", "a", "b", "b"] {
+        let who: String = client(&transport)
+            .server(name)
+            .call(&ctx(), "who", ())
+            .await
+            .expect("the server answers");
+        assert_eq!(who, name);
+    }
+}
+
+/// A hundred at a time over one reply queue.
+pub async fn calls_at_once_get_their_own_results(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let watch = Watch::new();
+    let _servers = (
+        watch.serve(&there, "a").await,
+        watch.serve(&there, "b").await,
+    );
+    let calls: Vec<_> = (0..100_u32)
+        .map(|n| {
+            let client = client(&here);
+            tokio::spawn(async move { client.call::<_, u32>(&ctx(), "echo", value(n)).await })
+        })
+        .collect();
+    for (n, call) in calls.into_iter().enumerate() {
+        let got = call
+            .await
+            .expect("a call does not panic")
+            .expect("the server answers");
+        assert_eq!(got as usize, n);
+    }
+    assert_eq!(here.calls_in_flight(), 0);
+}
+
+/// Class, module, message, traceback, arguments.
+pub async fn a_failure_arrives_with_all_its_fields(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let _server = Watch::new().serve(&there, "a").await;
+    let error = client(&here)
+        .call::<_, Value>(&ctx(), "fail", ())
+        .await
+        .expect_err("it fails");
+    assert_eq!(error.kind(), ErrorKind::Remote);
+    assert!(!error.is_retryable());
+    let (got, sent) = (error.remote().expect("what the server said"), failure());
+    assert_eq!(
+        (got.class(), got.module(), got.message()),
+        (sent.class(), sent.module(), sent.message())
+    );
+    assert_eq!(got.traceback(), sent.traceback());
+    assert_eq!(got.args().as_str(), sent.args().as_str());
+    assert_eq!(got.kwargs().as_str(), sent.kwargs().as_str());
+}
+
+/// In the dispatcher's own words.
+pub async fn an_unknown_method_and_version_and_namespace_are_told_apart(bus: Bus) {
+    let transport = bus.connect().await;
+    let _server = Watch::new().serve(&transport, "a").await;
+    let call = async |client: RpcClient, method: &str| -> Error {
+        client
+            .call::<_, Value>(&ctx(), method, ())
+            .await
+            .expect_err("it is refused")
+    };
+    let said = |error: &Error| {
+        error
+            .remote()
+            .expect("what the server said")
+            .message()
+            .to_owned()
+    };
+
+    let error = call(client(&transport), "nope").await;
+    assert_eq!(error.kind(), ErrorKind::NoSuchMethod);
+    assert_eq!(said(&error), "Endpoint does not support RPC method nope");
+    let error = call(client(&transport).version("1.4"), "who").await;
+    assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    assert_eq!(
+        said(&error),
+        "Endpoint does not support RPC version 1.4. Attempted method: who"
+    );
+    let error = call(client(&transport).namespace("other"), "who").await;
+    assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+}
+
+/// And the server goes on.
+pub async fn a_panic_becomes_a_failure(bus: Bus) {
+    let transport = bus.connect().await;
+    let _server = Watch::new().serve(&transport, "a").await;
+    let error = client(&transport)
+        .call::<_, Value>(&ctx(), "panic", ())
+        .await
+        .expect_err("it panics");
+    assert_eq!(error.kind(), ErrorKind::Remote);
+    let who: String = client(&transport)
+        .call(&ctx(), "who", ())
+        .await
+        .expect("the server goes on");
+    assert_eq!(who, "a");
+}
+
+/// Not before its time, and leaves nothing behind.
+pub async fn a_call_without_a_server_times_out(bus: Bus) {
+    let transport = bus.connect().await;
+    let started = tokio::time::Instant::now();
+    let client = client(&transport).timeout(Duration::from_millis(400));
+    let error = client
+        .call::<_, Value>(&ctx(), "who", ())
+        .await
+        .expect_err("nobody answers");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.is_retryable());
+    assert!(started.elapsed() >= Duration::from_millis(400));
+    assert_eq!(transport.calls_in_flight(), 0);
+}
+
+/// Call and cast.
+pub async fn a_call_that_must_arrive_fails_at_once_without_a_server(bus: Bus) {
+    let transport = bus.connect().await;
+    if !can(&transport, "mandatory messages", |can| can.mandatory) {
+        return;
+    }
+    let client = client(&transport)
+        .timeout(Duration::from_secs(600))
+        .at_least_once(true);
+    let call = timeout(SOON, client.call::<_, Value>(&ctx(), "who", ())).await;
+    let error = call
+        .expect("it does not wait for the reply")
+        .expect_err("nobody takes it");
+    assert_eq!(error.kind(), ErrorKind::Undeliverable);
+    let error = client
+        .cast(&ctx(), "note", value("x"))
+        .await
+        .expect_err("nobody takes it");
+    assert_eq!(error.kind(), ErrorKind::Undeliverable);
+}
+
+/// A method of 3.5 s under a monitor of 2 s.
+pub async fn a_call_monitor_keeps_a_slow_call_alive(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let _server = Watch::new().serve(&there, "a").await;
+    let client = client(&here).call_monitor_timeout(Duration::from_secs(2));
+    let answer: String = client
+        .call(&ctx(), "slow", ())
+        .await
+        .expect("the server shows that it lives");
+    assert_eq!(answer, "slow");
+}
+
+/// Nested values and all.
+pub async fn a_context_travels_with_the_request(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let _server = Watch::new().serve(&there, "a").await;
+    let user: BTreeMap<&str, Vec<u8>> = BTreeMap::from([("näme", vec![1, 2])]);
+    let mut context = Context::new();
+    context.insert("user", &user).expect("this can be written");
+    let got: BTreeMap<String, Vec<u8>> = client(&here)
+        .call(&context, "user", ())
+        .await
+        .expect("the server answers");
+    assert_eq!(got.get("näme"), Some(&vec![1, 2]));
+}
+
+/// A megabyte.
+pub async fn a_large_payload_goes_both_ways(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let _server = Watch::new().serve(&there, "a").await;
+    let sent = "x\"é\n".repeat(1 << 18);
+    let got: String = client(&here)
+        .call(&ctx(), "echo", value(&sent))
+        .await
+        .expect("the server answers");
+    assert!(got == sent, "a payload of {} bytes was changed", sent.len());
+}
+
+/// The same `_unique_id` is the same request.
+pub async fn a_request_that_comes_twice_runs_once(bus: Bus) {
+    let transport = bus.connect().await;
+    let watch = Watch::new();
+    let server = watch.serve(&transport, "a").await;
+    let head = RequestHead {
+        method: "note",
+        namespace: None,
+        version: None,
+        call: None,
+        unique_id: UniqueId::from_random(0x1234_5678_9abc),
+    };
+    let body = encode_request(&head, &value("once"), &ctx()).expect("this can be written");
+    for _ in 0..2 {
+        send_raw(&transport, body.clone()).await;
+    }
+    client(&transport)
+        .cast(&ctx(), "note", value("after"))
+        .await
+        .expect("the bus takes a cast");
+    let mut ran = [watch.next().await, watch.next().await];
+    ran.sort();
+    assert_eq!(ran, ["a:after", "a:once"]);
+    watch.assert_nothing_runs().await;
+    assert_eq!(server.stats().duplicates, 1);
+}
+
+async fn send_raw(transport: &Transport, body: Bytes) {
+    let to = Destination::Topic {
+        exchange: None,
+        topic: TOPIC,
+    };
+    transport
+        .driver()
+        .send(Outgoing::new(to, body))
+        .await
+        .expect("the bus takes a message");
+}
+
+/// Not JSON, not an envelope, not a request.
+pub async fn a_body_that_cannot_be_read_does_not_stop_the_server(bus: Bus) {
+    let transport = bus.connect().await;
+    let watch = Watch::new();
+    let _server = watch.serve(&transport, "a").await;
+    let deep = format!("{{\"method\": {}", "[".repeat(200_000));
+    let bodies = [
+        "",
+        "{",
+        "\"text\"",
+        "[]",
+        "\u{0}",
+        r#"{"oslo.version": "9.0", "oslo.message": "{}"}"#,
+        &deep,
+    ];
+    for body in bodies {
+        send_raw(&transport, Bytes::copy_from_slice(body.as_bytes())).await;
+    }
+    send_raw(&transport, Bytes::from_static(&[0xff, 0xfe])).await;
+    let who: String = client(&transport)
+        .call(&ctx(), "who", ())
+        .await
+        .expect("the server goes on");
+    assert_eq!(who, "a");
+    watch.assert_nothing_runs().await;
+}
+
+/// A call under way when its server stops gets its answer.
+pub async fn a_stopping_server_finishes_what_it_started(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let watch = Watch::new();
+    let server = watch.serve(&there, "a").await;
+    let call = {
+        let client = client(&here);
+        tokio::spawn(async move { client.call::<_, String>(&ctx(), "hold", value("x")).await })
+    };
+    assert_eq!(watch.next().await, "a:x");
+    let stopping = tokio::spawn(server.stop());
+    watch.assert_nothing_runs().await;
+    assert!(!stopping.is_finished());
+    watch.gate.add_permits(1);
+    assert_eq!(
+        call.await
+            .expect("a call does not panic")
+            .expect("the server answers"),
+        "x"
+    );
+    assert_eq!(stopping.await.expect("a stop does not panic").aborted, 0);
+}
+
+/// One handler at a time: the others wait, and go to the next server.
+pub async fn what_a_stopping_server_had_not_started_runs_elsewhere(bus: Bus) {
+    let transport = bus.connect().await;
+    let watch = Watch::new();
+    let builder = watch
+        .builder(&transport, "a")
+        .concurrency(NonZeroUsize::MIN)
+        .prefetch(NonZeroU16::MIN);
+    let server = builder.start().await.expect("the bus lets us serve");
+    for text in ["1", "2", "3", "4"] {
+        client(&transport)
+            .cast(&ctx(), "hold", value(text))
+            .await
+            .expect("the bus takes a cast");
+    }
+    assert_eq!(watch.next().await, "a:1");
+    watch.assert_nothing_runs().await;
+    let stopping = tokio::spawn(server.stop());
+    let _other = watch
+        .builder(&transport, "b")
+        .start()
+        .await
+        .expect("the bus lets us serve");
+    let mut ran = [watch.next().await, watch.next().await, watch.next().await];
+    ran.sort();
+    assert_eq!(ran, ["b:2", "b:3", "b:4"]);
+    watch.gate.add_permits(4);
+    stopping.await.expect("a stop does not panic");
+}
+
+/// It waited for its turn longer than its caller waited for it.
+pub async fn a_request_whose_caller_gave_up_is_not_run(bus: Bus) {
+    let transport = bus.connect().await;
+    let watch = Watch::new();
+    let builder = watch
+        .builder(&transport, "a")
+        .concurrency(NonZeroUsize::MIN)
+        .prefetch(NonZeroU16::MIN);
+    let _server = builder.start().await.expect("the bus lets us serve");
+    client(&transport)
+        .cast(&ctx(), "hold", value("first"))
+        .await
+        .expect("the bus takes a cast");
+    assert_eq!(watch.next().await, "a:first");
+    let hasty = client(&transport).timeout(Duration::from_millis(200));
+    for text in ["waits here", "waits on the bus"] {
+        let error = hasty
+            .call::<_, Value>(&ctx(), "note", value(text))
+            .await
+            .expect_err("nobody is free");
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+    }
+    watch.gate.add_permits(1);
+    client(&transport)
+        .cast(&ctx(), "note", value("last"))
+        .await
+        .expect("the bus takes a cast");
+    assert_eq!(watch.next().await, "a:last");
+    watch.assert_nothing_runs().await;
+}
+
+/// A typed error that is the caller's own.
+pub async fn a_result_that_cannot_be_read_as_asked_is_an_error(bus: Bus) {
+    let transport = bus.connect().await;
+    let _server = Watch::new().serve(&transport, "a").await;
+    let error = client(&transport)
+        .call::<_, u8>(&ctx(), "who", ())
+        .await
+        .expect_err("\"a\" is no number");
+    assert_eq!(error.kind(), ErrorKind::Decode);
+    assert!(!error.is_retryable());
+}
+
+/// At once, and so does what comes after.
+pub async fn a_closed_transport_ends_its_calls(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let watch = Watch::new();
+    let _server = watch.serve(&there, "a").await;
+    let call = {
+        let client = client(&here).timeout(Duration::from_secs(600));
+        tokio::spawn(async move { client.call::<_, String>(&ctx(), "hold", value("x")).await })
+    };
+    assert_eq!(watch.next().await, "a:x");
+    timeout(SOON, here.close())
+        .await
+        .expect("closing takes no more than seconds");
+    let ended = timeout(SOON, call)
+        .await
+        .expect("the call ends at once")
+        .expect("a call does not panic");
+    assert_eq!(
+        ended.expect_err("there is no answer").kind(),
+        ErrorKind::Closed
+    );
+    let error = client(&here)
+        .cast(&ctx(), "note", value("y"))
+        .await
+        .expect_err("it is closed");
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    watch.gate.add_permits(1);
+}
