@@ -2,8 +2,15 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod answering;
+mod calling;
 mod client;
+mod dispatch;
 mod endpoints;
+mod lost_queues;
 mod memory;
+mod replies;
 mod scripted;
 mod server;
+mod serving;
+mod stop;

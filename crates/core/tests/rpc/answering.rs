@@ -1,0 +1,266 @@
+//! Replies and heartbeats on their way to the caller.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use oslo_messaging_core::driver::{Capabilities, ListenerEvent};
+use oslo_messaging_core::error::ErrorKind;
+use oslo_messaging_proto::json::value::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::endpoints::{Desk, Methods};
+use crate::scripted::{Scripted, fault};
+use crate::serving::{builder, call, class_and_message, request, server};
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_too_large_for_the_bus_is_replaced_by_a_small_failure() {
+    let driver = Scripted::new();
+    driver.answer(|sent| {
+        Some(if sent.text("failure").is_empty() {
+            Err(fault(ErrorKind::TooLarge))
+        } else {
+            Ok(())
+        })
+    });
+    let _server = server(&driver, &Desk::new()).await;
+    driver.deliver(call("huge", "m1", ""));
+    assert_eq!(
+        driver
+            .next_sent()
+            .await
+            .message()
+            .get("result")
+            .unwrap()
+            .to_string(),
+        "\"a very long text\""
+    );
+    let told = driver.next_sent().await;
+    assert_eq!(told.text("_msg_id"), "m1");
+    assert!(
+        class_and_message(&told)
+            .2
+            .starts_with("the reply cannot be sent: message too large")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_the_bus_has_not_confirmed_yet_holds_no_permit() {
+    let driver = Scripted::new();
+    let desk = Desk::new();
+    let server = builder(&driver)
+        .endpoint(Methods::new(&desk))
+        .concurrency(NonZeroUsize::MIN)
+        .start()
+        .await
+        .unwrap();
+    driver.deliver(call("echo", "m1", ""));
+    driver.deliver(call("echo", "m2", ""));
+    let (first, second) = (driver.next_sent().await, driver.next_sent().await);
+    assert!(first.is_awaited() && second.is_awaited());
+    first.confirm();
+    second.confirm();
+    let stopped = server.stop_within(Duration::from_secs(1)).await;
+    assert_eq!((stopped.aborted, stopped.replies_dropped), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_is_offered_until_its_queue_appears_with_a_new_id_each_time_and_without_a_permit() {
+    let driver = Scripted::new();
+    let desk = Desk::new();
+    let server = builder(&driver)
+        .endpoint(Methods::new(&desk))
+        .concurrency(NonZeroUsize::MIN)
+        .start()
+        .await
+        .unwrap();
+    driver.answer(|sent| {
+        (sent.to == "reply queue reply_x").then(|| Err(fault(ErrorKind::Undeliverable)))
+    });
+    driver.deliver(call("echo", "m1", r#""args": {"value": 7}"#));
+    let first = driver.next_sent().await;
+    // The only permit is free for others.
+    driver.deliver(r#"{"method": "echo", "_msg_id": "m2", "_reply_q": "elsewhere"}"#);
+    let other = driver.next_sent().await;
+    assert_eq!(other.to, "reply queue elsewhere");
+    other.confirm();
+    let second = driver.next_sent().await;
+    assert_eq!(second.at - first.at, Duration::from_millis(250));
+    assert_ne!(first.text("_unique_id"), second.text("_unique_id"));
+    assert_eq!(
+        (
+            second.text("_msg_id").as_str(),
+            second.message().get("result").unwrap().to_string().as_str()
+        ),
+        ("m1", "7")
+    );
+    driver.confirm_all();
+    let third = driver.next_sent().await;
+    assert_eq!(third.text("_msg_id"), "m1");
+    let stopped = server.stop().await;
+    assert_eq!((stopped.replies_dropped, driver.sent_count()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_queue_that_stays_away_is_remembered_as_gone_for_a_minute() {
+    let driver = Scripted::new();
+    driver.answer(|_| Some(Err(fault(ErrorKind::Undeliverable))));
+    let server = server(&driver, &Desk::new()).await;
+    let begin = Instant::now();
+    driver.deliver(call("echo", "m1", ""));
+    let mut attempts = 0;
+    while begin.elapsed() < Duration::from_secs(60) {
+        driver.next_sent().await;
+        attempts += 1;
+        if attempts == 241 {
+            break;
+        }
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(driver.sent_count(), 0, "given up after 60 s");
+    assert_eq!(server.stats().replies_dropped, 1);
+    let next = driver.deliver(call("echo", "m2", ""));
+    driver.settled(next).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        (driver.sent_count(), server.stats().replies_dropped),
+        (0, 2),
+        "dropped without an attempt"
+    );
+    sleep(Duration::from_secs(60)).await;
+    driver.confirm_all();
+    driver.deliver(call("echo", "m3", ""));
+    assert_eq!(driver.next_sent().await.text("_msg_id"), "m3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_patience_a_reply_to_a_missing_queue_is_offered_once() {
+    let mut capabilities = Capabilities::rpc();
+    capabilities.mandatory = true;
+    let driver = Scripted::with(capabilities);
+    driver.answer(|_| Some(Err(fault(ErrorKind::Undeliverable))));
+    let server = server(&driver, &Desk::new()).await;
+    driver.deliver(call("echo", "m1", ""));
+    driver.next_sent().await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        (driver.sent_count(), server.stats().replies_dropped),
+        (0, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_a_reply_queue_runs_and_answers_nobody() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let server = server(&driver, &desk).await;
+    driver.deliver(request("echo", r#""_msg_id": "m1""#));
+    desk.entered(1).await;
+    server.stop().await;
+    assert_eq!(
+        (desk.ended.load(Ordering::SeqCst), driver.sent_count()),
+        (1, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_go_out_every_half_of_the_monitor_timeout_while_the_method_runs() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let _server = server(&driver, &desk).await;
+    let begin = Instant::now();
+    driver.deliver(call("hold", "m1", r#""_timeout": 3"#));
+    for n in 1..=3 {
+        let beat = driver.next_sent().await;
+        assert_eq!(beat.at - begin, Duration::from_millis(1500) * n);
+        assert_eq!(
+            (beat.to.as_str(), beat.text("_msg_id").as_str()),
+            ("reply queue reply_x", "m1")
+        );
+        assert_eq!(beat.message().get("ending"), Some(&Value::Bool(false)));
+        assert_eq!(beat.message().get("result"), Some(&Value::Null));
+    }
+    desk.gate.add_permits(1);
+    let last = driver.next_sent().await;
+    assert_eq!(last.message().get("ending"), Some(&Value::Bool(true)));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(driver.sent_count(), 0, "no heartbeat after the reply");
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_stop_when_the_method_is_missing_or_panics_and_short_monitors_get_none() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let _server = server(&driver, &desk).await;
+    for (n, method) in ["nope", "boom"].into_iter().enumerate() {
+        driver.deliver(call(method, &format!("m{n}"), r#""_timeout": 2"#));
+        driver.next_sent().await;
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(driver.sent_count(), 0);
+    }
+    for (n, timeout) in ["1", "1.9", "null", "\"abc\"", "[4]"]
+        .into_iter()
+        .enumerate()
+    {
+        driver.deliver(call(
+            "hold",
+            &format!("t{n}"),
+            &format!(r#""_timeout": {timeout}"#),
+        ));
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(driver.sent_count(), 0, "_timeout {timeout}");
+        desk.gate.add_permits(1);
+        driver.next_sent().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_to_a_missing_queue_end_and_the_reply_is_tried_as_usual() {
+    let driver = Scripted::new();
+    driver.answer(|_| Some(Err(fault(ErrorKind::Undeliverable))));
+    let desk = Desk::new();
+    let _server = server(&driver, &desk).await;
+    driver.deliver(call("hold", "m1", r#""_timeout": 2"#));
+    driver.next_sent().await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(driver.sent_count(), 0);
+    driver.confirm_all();
+    desk.gate.add_permits(1);
+    assert_eq!(
+        driver.next_sent().await.message().get("ending"),
+        Some(&Value::Bool(true))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_is_sent_again_to_a_caller_that_asks_again_after_the_broker_lost_its_queues() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let _server = server(&driver, &desk).await;
+    let body = format!(
+        r#"{{"method": "echo", "args": {{"value": 7}}, "_msg_id": "m1", "_reply_q": "q", "_unique_id": "{:032x}"}}"#,
+        7
+    );
+    driver.deliver(body.clone());
+    let first = driver.next_sent().await;
+    let silent = driver.deliver(body.clone());
+    driver.settled(silent).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        driver.sent_count(),
+        0,
+        "a duplicate is dropped as by the reference"
+    );
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    driver.deliver(body);
+    let again = driver.next_sent().await;
+    assert_eq!(again.text("_msg_id"), "m1");
+    assert_eq!(again.message().get("result"), first.message().get("result"));
+    assert_ne!(again.text("_unique_id"), first.text("_unique_id"));
+    assert_eq!(desk.started(), 1, "it did not run twice");
+}

@@ -1,0 +1,145 @@
+//! What becomes of calls when the connection or the broker's queues are lost.
+
+use std::time::Duration;
+
+use oslo_messaging_core::driver::{ListenerEvent, Retry};
+use oslo_messaging_core::error::{Error, ErrorKind};
+use tokio::time::{Instant, advance, sleep};
+
+use crate::calling::{call, client, result};
+use crate::scripted::{Scripted, fault};
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_queue_the_broker_lost_is_sent_again_with_the_same_bytes() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let call = call(&client(&driver));
+    let first = driver.next_sent().await;
+    sleep(Duration::from_secs(1)).await;
+    driver.event(ListenerEvent::Interrupted);
+    sleep(Duration::from_secs(2)).await;
+    driver.event(ListenerEvent::Restored { recreated: true });
+    let back = Instant::now();
+    let again = driver.next_sent().await;
+    assert_eq!(again.body, first.body, "same message id, same unique id");
+    let grace = again.at - back;
+    assert!(
+        (Duration::from_millis(250)..=Duration::from_millis(501)).contains(&grace),
+        "{grace:?}"
+    );
+    assert!(
+        again.mandatory,
+        "the broker shall tell if the server is not back yet"
+    );
+    assert!(
+        again.expires.unwrap() <= Duration::from_secs(57),
+        "what is left of the timeout"
+    );
+    driver.deliver(result(&again, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_sent_again_waits_for_a_server_that_is_not_back_yet() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let call = call(&client(&driver));
+    driver.next_sent().await;
+    sleep(Duration::from_secs(1)).await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    let refusals = std::sync::atomic::AtomicUsize::new(0);
+    driver.answer(move |_| {
+        let refused = refusals.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Some(if refused < 3 {
+            Err(fault(ErrorKind::Undeliverable))
+        } else {
+            Ok(())
+        })
+    });
+    for _ in 0..3 {
+        driver.next_sent().await;
+    }
+    let taken = driver.next_sent().await;
+    driver.deliver(result(&taken, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_call_just_after_the_broker_lost_its_queues_is_offered_until_its_server_is_back() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let client = client(&driver);
+    let early = call(&client);
+    let sent = driver.next_sent().await;
+    driver.deliver(result(&sent, 1));
+    early.await.unwrap().unwrap();
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    driver.answer(|_| Some(Err(fault(ErrorKind::Undeliverable))));
+    let unlucky = call(&client);
+    let sent = driver.next_sent().await;
+    assert!(sent.mandatory);
+    driver.confirm_all();
+    let again = driver.next_sent().await;
+    assert_eq!(again.body, sent.body);
+    driver.deliver(result(&again, 2));
+    assert_eq!(unlucky.await.unwrap().unwrap(), 2);
+    // When the servers had time enough to come back, calls are as ever.
+    advance(Duration::from_secs(31)).await;
+    let late = call(&client);
+    let sent = driver.next_sent().await;
+    assert!(!sent.mandatory);
+    driver.deliver(result(&sent, 3));
+    assert_eq!(late.await.unwrap().unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_not_sent_again_when_only_the_connection_was_lost() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let call = call(&client(&driver));
+    let sent = driver.next_sent().await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: false });
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(driver.sent_count(), 0);
+    driver.deliver(result(&sent, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_still_on_its_way_is_left_to_the_driver() {
+    let driver = Scripted::new();
+    let call = call(&client(&driver));
+    let sent = driver.next_sent().await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(driver.sent_count(), 0);
+    sent.confirm();
+    driver.deliver(result(&sent, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_must_not_be_sent_again_fails_as_interrupted() {
+    for variant in [0, 1] {
+        let driver = Scripted::new();
+        driver.confirm_all();
+        let client = match variant {
+            0 => client(&driver).resend(false),
+            _ => client(&driver).retry(Retry::Never),
+        };
+        let call = call(&client);
+        driver.next_sent().await;
+        sleep(Duration::from_secs(1)).await;
+        driver.event(ListenerEvent::Interrupted);
+        driver.event(ListenerEvent::Restored { recreated: true });
+        let error: Error = call.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+        assert!(error.is_retryable());
+        assert_eq!(driver.sent_count(), 0);
+        assert_eq!(client.transport().calls_in_flight(), 0);
+    }
+}
