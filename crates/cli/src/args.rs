@@ -1,0 +1,298 @@
+//! The command line as it was typed: plain data, checked for form only.
+//!
+//! Has no `Debug`: a URL and a context may hold credentials. What the words mean, and which of them go together, is
+//! decided in `settings`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done, 1 the peer or the bus failed, 2 wrong usage, 3 timed out.
+
+Environment:
+  OSLO_TRANSPORT_URL  the transport URL when --url is not given
+  OMSG_LOG            filter of log lines, e.g. `oslo_messaging=debug`; wins over -v
+  NO_COLOR            no colours, whatever the terminal can do";
+
+/// Call, serve and look at RPC services that speak oslo.messaging.
+///
+/// omsg is a peer on the bus like any service: what it calls may be Python or Rust.
+#[derive(Parser)]
+#[command(name = "omsg", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What goes with every command.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Transport URL, such as rabbit://user:password@broker:5672/vhost
+    ///
+    /// Without it, OSLO_TRANSPORT_URL counts. Prefer that variable: other users of the machine can read a command line.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// Print one JSON object per line instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Log more to stderr: -v what happens, -vv details, -vvv everything
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+
+    /// Log nothing and leave out remarks; results and errors are still printed
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+}
+
+/// When colours are used.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Show that it works: servers and clients, every kind of message, then a short load
+    Demo(Demo),
+    /// Answer requests: an echo, or canned answers from a file
+    Serve(Serve),
+    /// Call a method and print its result
+    Call(Call),
+    /// Send a message that has no answer
+    Cast(Cast),
+    /// Ask whether a server answers, and how fast
+    Ping(Ping),
+}
+
+/// `omsg demo`
+#[derive(clap::Args)]
+pub(crate) struct Demo {
+    /// How long the load lasts, all levels together; 0 leaves it out
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "3")]
+    pub(crate) load: Duration,
+
+    /// How long to wait for the broker and for each answer
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "15")]
+    pub(crate) timeout: Duration,
+}
+
+/// `omsg serve`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Without --answers every method gives its keyword arguments back, save those whose names begin with `_` or `no_`: \
+the caller gets NoSuchMethod.
+
+A file of answers, in YAML or JSON, has one entry per method:
+  get_host:   {result: {name: node-1, up: true}}
+  slow:       {delay: 2.5, result: done}
+  find_node:  {error: {class: NodeNotFound, module: nova.exception,
+               message: no such node, args: [no such node], kwargs: {}}}
+
+The first SIGINT or SIGTERM lets running requests finish, the second ends at once.")]
+pub(crate) struct Serve {
+    /// Topic to serve
+    pub(crate) topic: String,
+
+    /// Name of this server [default: the name of this host]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Option<String>,
+
+    /// Exchange [default: the bus's own, `openstack`]
+    #[arg(long)]
+    pub(crate) exchange: Option<String>,
+
+    /// Namespace of the methods [default: none]
+    #[arg(long)]
+    pub(crate) namespace: Option<String>,
+
+    /// Version of the methods
+    #[arg(long = "version", value_name = "VERSION", default_value = "1.0")]
+    pub(crate) rpc_version: String,
+
+    /// How many requests run at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) concurrency: u16,
+
+    /// Canned answers instead of the echo
+    #[arg(long, value_name = "FILE")]
+    pub(crate) answers: Option<PathBuf>,
+
+    /// Do not answer pings
+    #[arg(long)]
+    pub(crate) no_ping: bool,
+
+    /// How long to wait for the broker at the start, and for running requests at the end
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    pub(crate) timeout: Duration,
+}
+
+/// `omsg call`
+#[derive(clap::Args)]
+pub(crate) struct Call {
+    #[command(flatten)]
+    pub(crate) message: Message,
+
+    /// Give up when the server sent no sign of life for so long (call monitoring)
+    ///
+    /// The server shows twice in this time that it is still at work; --timeout stays the limit of the whole call.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) monitor: Option<u32>,
+}
+
+/// `omsg cast`
+#[derive(clap::Args)]
+pub(crate) struct Cast {
+    #[command(flatten)]
+    pub(crate) message: Message,
+}
+
+/// What a call and a cast have in common.
+#[derive(clap::Args)]
+pub(crate) struct Message {
+    /// Topic
+    pub(crate) topic: String,
+
+    /// Method
+    pub(crate) method: String,
+
+    /// Arguments of the method; a value is JSON, or a string where it is not
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) pairs: Vec<String>,
+
+    /// Name of one server [default: any server of the topic]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Option<String>,
+
+    /// Exchange [default: the bus's own, `openstack`]
+    #[arg(long)]
+    pub(crate) exchange: Option<String>,
+
+    /// Namespace of the method [default: none]
+    #[arg(long)]
+    pub(crate) namespace: Option<String>,
+
+    /// Version of the method that is asked for [default: none, which a server reads as 1.0]
+    #[arg(long = "version", value_name = "VERSION")]
+    pub(crate) rpc_version: Option<String>,
+
+    /// Request context, a JSON object; @FILE reads it from a file
+    #[arg(long, value_name = "JSON")]
+    pub(crate) context: Option<String>,
+
+    /// How long to wait, connecting and sending included
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    pub(crate) timeout: Duration,
+
+    /// How often to try again when sending fails; -1 is until the time is up
+    #[arg(long, value_name = "N", allow_hyphen_values = true, default_value_t = -1,
+          value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
+    pub(crate) retry: i64,
+
+    /// Send to all servers of the topic (casts only)
+    #[arg(long)]
+    pub(crate) fanout: bool,
+
+    /// Fail at once if no queue would take the message
+    #[arg(long)]
+    pub(crate) mandatory: bool,
+}
+
+/// `omsg ping`
+#[derive(clap::Args)]
+#[command(after_help = "\
+TOPIC.SERVER is split at its first dot, so that a server may be named by a host's full name: `compute.node-1.example.org`. \
+With --server the whole word is the topic; --server '' asks any server of a topic with dots in its name.
+
+A server that has the ping endpoint switched off (rpc_ping_enabled, the default of oslo.messaging) answers \
+NoSuchMethod: it is alive, and counted so.")]
+pub(crate) struct Ping {
+    /// Topic, or topic and server
+    #[arg(value_name = "TOPIC[.SERVER]")]
+    pub(crate) target: String,
+
+    /// Name of the server
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Option<String>,
+
+    /// Exchange [default: the bus's own, `openstack`]
+    #[arg(long)]
+    pub(crate) exchange: Option<String>,
+
+    /// How long to wait for each answer
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "5")]
+    pub(crate) timeout: Duration,
+
+    /// How many pings
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+
+    /// Pause between pings
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "0.2")]
+    pub(crate) interval: Duration,
+}
+
+/// Ten years: beyond any use, and far from where adding to a clock overflows.
+const LONGEST: f64 = 315_360_000.0;
+
+fn seconds_or_zero(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=LONGEST).contains(&number) => Ok(Duration::from_secs_f64(number)),
+        _ => Err("expected a number of seconds, such as 2.5".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match seconds_or_zero(text)? {
+        Duration::ZERO => Err("expected more than 0 seconds".to_owned()),
+        some => Ok(some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_take_fractions_and_refuse_what_no_clock_can_hold() {
+        assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2500)));
+        for bad in ["0", "-1", "NaN", "inf", "1e300", "soon", ""] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+        assert_eq!(seconds_or_zero("0"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn flags_of_all_commands_may_stand_before_and_after_the_command() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' ')).is_ok();
+        assert!(parse(
+            "omsg --json --url memory:// call t m a=1 b=-2 --retry -1"
+        ));
+        assert!(parse("omsg call t m --version 1.3 --json --url memory://"));
+        assert!(!parse("omsg call t"));
+        assert!(!parse("omsg -v -q demo"));
+    }
+}

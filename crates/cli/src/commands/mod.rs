@@ -1,0 +1,7 @@
+//! One file per command, each with one `run`.
+
+pub(crate) mod call;
+pub(crate) mod cast;
+pub(crate) mod demo;
+pub(crate) mod ping;
+pub(crate) mod serve;

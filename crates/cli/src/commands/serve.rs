@@ -1,0 +1,162 @@
+//! `omsg serve`: answers requests until a signal ends it.
+
+use std::pin::pin;
+
+use oslo_messaging::rpc::Interface;
+use oslo_messaging::{ConnectOptions, LegacyRpcAccessPolicy, RpcServer, Transport};
+use serde::Serialize;
+use tokio::sync::{Notify, mpsc};
+
+use crate::bus;
+use crate::desk::{Desk, Served};
+use crate::exit::{Exit, Problem};
+use crate::output::{Output, Record, Text};
+use crate::settings::Serve;
+use crate::signals::Signals;
+
+/// Requests served and not yet told of; beyond it handlers wait.
+const UNTOLD: usize = 1024;
+
+/// The server listens.
+#[derive(Serialize)]
+struct Ready<'a> {
+    event: &'static str,
+    topic: &'a str,
+    server: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange: Option<&'a str>,
+    url: String,
+    /// Methods with canned answers; absent for the echo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    methods: Option<usize>,
+}
+
+impl Record for Ready<'_> {
+    fn describe(&self, text: &mut Text) {
+        text.good("ready").plain(": ");
+        match self.methods {
+            None => text.plain("echo"),
+            Some(count) => text.plain(format!("answers for {count} methods")),
+        };
+        text.plain(" on topic ")
+            .bold(self.topic)
+            .plain(", server ")
+            .bold(self.server);
+        if let Some(exchange) = self.exchange {
+            text.plain(format!(", exchange {exchange}"));
+        }
+        text.plain(format!(", at {}", self.url));
+    }
+}
+
+/// The server has stopped.
+#[derive(Serialize)]
+struct Stopped {
+    event: &'static str,
+    served: u64,
+}
+
+impl Record for Stopped {
+    fn describe(&self, text: &mut Text) {
+        text.plain(format!("stopped after {} requests", self.served));
+    }
+}
+
+/// Runs the command. Done when a signal ended it, or the reader of its output went away.
+///
+/// # Errors
+/// The problem to report: the server could not start, or lost its subscription for good.
+pub(crate) async fn run(settings: Serve, output: &Output) -> Result<Exit, Problem> {
+    let mut signals = Signals::catch()?;
+    let mut options = ConnectOptions::default();
+    options.transport.rpc_ping_enabled = settings.ping;
+    options.transport.rpc_response_timeout = settings.timeout;
+    let transport = bus::open(&settings.url, options).await?;
+    let served = serve(settings, &transport, &mut signals, output).await;
+    if !matches!(served, Ok(Exit::Failed)) {
+        bus::close(transport).await;
+    }
+    served
+}
+
+async fn serve(
+    settings: Serve,
+    transport: &Transport,
+    signals: &mut Signals,
+    output: &Output,
+) -> Result<Exit, Problem> {
+    let mut interface = Interface::new().version(&settings.version);
+    if let Some(namespace) = &settings.namespace {
+        interface = interface.namespace(namespace);
+    }
+    let methods = settings.answers.as_ref().map(|answers| answers.len());
+    let (served, lines) = mpsc::channel(UNTOLD);
+    let starting = RpcServer::builder(transport.clone(), settings.target.clone())
+        .endpoint(Desk::new(interface, settings.answers, served))
+        .access_policy(LegacyRpcAccessPolicy)
+        .concurrency(settings.concurrency)
+        .start();
+    let server = tokio::select! {
+        _ = signals.next() => return Ok(Exit::Done),
+        started = tokio::time::timeout(settings.timeout, starting) => match started {
+            Ok(started) => started.map_err(|fault| Problem::of(fault, &settings.url).to(&settings.target))?,
+            Err(_) => return Err(bus::not_started(transport, &settings.url).to(&settings.target)),
+        },
+    };
+    output.record(&Ready {
+        event: "ready",
+        topic: settings.target.topic_name().unwrap_or_default(),
+        server: settings.target.server_name().unwrap_or_default(),
+        exchange: settings.target.exchange_name(),
+        url: settings.url.to_string(),
+        methods,
+    });
+    tell_until_stopped(server, lines, signals, output)
+        .await
+        .map_err(|fault| Problem::of(fault, &settings.url).to(&settings.target))
+}
+
+/// Prints what is served until a signal comes, then until the last request is done. A second signal ends it at once.
+async fn tell_until_stopped(
+    server: RpcServer,
+    mut lines: mpsc::Receiver<Served>,
+    signals: &mut Signals,
+    output: &Output,
+) -> oslo_messaging::Result<Exit> {
+    let stop = Notify::new();
+    let mut running = pin!(server.run_until(stop.notified()));
+    let (mut stopping, mut served) = (false, 0);
+    loop {
+        tokio::select! {
+            ended = &mut running => {
+                ended?;
+                break;
+            }
+            Some(line) = lines.recv() => {
+                served += 1;
+                output.record(&line);
+            }
+            name = signals.next() => {
+                if stopping {
+                    return Ok(Exit::Failed);
+                }
+                stopping = true;
+                output.remark(&format!("{name}: stopping, running requests may finish; a second signal ends at once"));
+                stop.notify_one();
+            }
+            () = output.closed(), if !stopping => {
+                stopping = true;
+                stop.notify_one();
+            }
+        }
+    }
+    while let Ok(line) = lines.try_recv() {
+        served += 1;
+        output.record(&line);
+    }
+    output.record(&Stopped {
+        event: "stopped",
+        served,
+    });
+    Ok(Exit::Done)
+}

@@ -1,0 +1,382 @@
+//! What the words of the command line mean: resolved against the environment, checked together, ready to run.
+//!
+//! Each command has a struct of its own here, so that a command never looks at how something was typed. Everything
+//! that is wrong with the words is found before anything is connected.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use oslo_messaging::driver::Retry;
+use oslo_messaging::{Context, RawJson, Target, TransportUrl, Version};
+
+use crate::answers::Answers;
+use crate::args;
+use crate::exit::Problem;
+use crate::output::{Format, Manner};
+use crate::values::Arguments;
+
+/// The environment variable with the transport URL.
+pub(crate) const URL_VARIABLE: &str = "OSLO_TRANSPORT_URL";
+/// The environment variable with the filter of log lines.
+pub(crate) const LOG_VARIABLE: &str = "OMSG_LOG";
+
+/// What the environment says, read once.
+#[derive(Default)]
+pub(crate) struct Environment {
+    url: Option<String>,
+    log: Option<String>,
+    no_color: bool,
+    /// Whether standard output and standard error are terminals.
+    terminals: (bool, bool),
+}
+
+impl Environment {
+    /// The environment of this process.
+    pub(crate) fn of_process(terminals: (bool, bool)) -> Self {
+        let filled = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            url: filled(URL_VARIABLE),
+            log: filled(LOG_VARIABLE),
+            no_color: filled("NO_COLOR").is_some()
+                || filled("TERM").is_some_and(|term| term == "dumb"),
+            terminals,
+        }
+    }
+}
+
+/// How to print.
+pub(crate) fn manner(global: &args::Global, environment: &Environment) -> Manner {
+    let wants = |is_terminal: bool| match global.color {
+        args::Color::Always => true,
+        args::Color::Never => false,
+        args::Color::Auto => is_terminal && !environment.no_color,
+    };
+    Manner {
+        format: if global.json {
+            Format::Json
+        } else {
+            Format::Text
+        },
+        color: wants(environment.terminals.0),
+        color_errors: wants(environment.terminals.1),
+        spread: environment.terminals.0,
+        quiet: global.quiet,
+    }
+}
+
+/// Which log lines to print: `OMSG_LOG` if it is set, else by `-v` and `-q`.
+///
+/// A server runs unattended, so it warns unless told otherwise; the others report what went wrong as their result.
+pub(crate) fn log_filter(
+    global: &args::Global,
+    environment: &Environment,
+    is_server: bool,
+) -> String {
+    if let Some(filter) = &environment.log {
+        return filter.clone();
+    }
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "off",
+        (_, 0) if is_server => "warn",
+        (_, 0) => "error",
+        (_, 1) => "info",
+        (_, 2) => "debug",
+        _ => "trace",
+    };
+    level.to_owned()
+}
+
+/// `omsg demo`
+pub(crate) struct Demo {
+    pub(crate) url: TransportUrl,
+    /// How long the load lasts; zero leaves it out.
+    pub(crate) load: Duration,
+    pub(crate) timeout: Duration,
+}
+
+/// `omsg serve`
+pub(crate) struct Serve {
+    pub(crate) url: TransportUrl,
+    /// Topic, server, and perhaps exchange.
+    pub(crate) target: Target,
+    pub(crate) namespace: Option<String>,
+    pub(crate) version: String,
+    pub(crate) concurrency: NonZeroUsize,
+    /// `None` is the echo.
+    pub(crate) answers: Option<Answers>,
+    pub(crate) ping: bool,
+    pub(crate) timeout: Duration,
+}
+
+/// What a call and a cast have in common.
+pub(crate) struct Message {
+    pub(crate) url: TransportUrl,
+    pub(crate) target: Target,
+    pub(crate) method: String,
+    pub(crate) arguments: Arguments,
+    pub(crate) context: Context,
+    pub(crate) timeout: Duration,
+    pub(crate) retry: Retry,
+    pub(crate) mandatory: bool,
+}
+
+/// `omsg call`
+pub(crate) struct Call {
+    pub(crate) message: Message,
+    pub(crate) monitor: Option<Duration>,
+}
+
+/// `omsg cast`
+pub(crate) struct Cast {
+    pub(crate) message: Message,
+}
+
+/// `omsg ping`
+pub(crate) struct Ping {
+    pub(crate) url: TransportUrl,
+    pub(crate) target: Target,
+    pub(crate) timeout: Duration,
+    pub(crate) count: u32,
+    pub(crate) interval: Duration,
+}
+
+/// The flags of all commands and the environment: what commands are resolved against.
+pub(crate) struct Resolver<'a> {
+    global: &'a args::Global,
+    environment: &'a Environment,
+}
+
+impl<'a> Resolver<'a> {
+    /// Resolves against these.
+    pub(crate) fn new(global: &'a args::Global, environment: &'a Environment) -> Self {
+        Self {
+            global,
+            environment,
+        }
+    }
+
+    /// Resolves `omsg demo`, which alone runs without a URL, on the memory bus.
+    pub(crate) fn demo(&self, typed: args::Demo) -> Result<Demo, Problem> {
+        let url = match self.typed_url() {
+            Some(text) => parse_url(text)?,
+            None => parse_url("memory://")?,
+        };
+        Ok(Demo {
+            url,
+            load: typed.load,
+            timeout: typed.timeout,
+        })
+    }
+
+    /// Resolves `omsg serve`; reads the file of answers.
+    pub(crate) fn serve(&self, typed: args::Serve) -> Result<Serve, Problem> {
+        let url = self.url()?;
+        let server = match typed.server {
+            Some(name) => required("--server", name)?,
+            None => host_name()?,
+        };
+        check_version(Some(&typed.rpc_version))?;
+        let concurrency = NonZeroUsize::new(usize::from(typed.concurrency))
+            .ok_or_else(|| Problem::usage("--concurrency must be at least 1"))?;
+        Ok(Serve {
+            url,
+            target: target(typed.topic, typed.exchange)?.server(server),
+            namespace: typed.namespace,
+            version: typed.rpc_version,
+            concurrency,
+            answers: typed.answers.as_deref().map(Answers::read).transpose()?,
+            ping: !typed.no_ping,
+            timeout: typed.timeout,
+        })
+    }
+
+    /// Resolves `omsg call`.
+    pub(crate) fn call(&self, typed: args::Call) -> Result<Call, Problem> {
+        if typed.message.fanout {
+            return Err(
+                Problem::usage("a fanout has no answer, so it cannot be called")
+                    .hint("`omsg cast --fanout` sends to all servers"),
+            );
+        }
+        let monitor = typed
+            .monitor
+            .map(|seconds| Duration::from_secs(u64::from(seconds)));
+        Ok(Call {
+            message: self.message(typed.message)?,
+            monitor,
+        })
+    }
+
+    /// Resolves `omsg cast`.
+    pub(crate) fn cast(&self, typed: args::Cast) -> Result<Cast, Problem> {
+        if typed.message.fanout && typed.message.server.is_some() {
+            return Err(Problem::usage(
+                "--fanout goes to all servers and --server to one: choose",
+            ));
+        }
+        Ok(Cast {
+            message: self.message(typed.message)?,
+        })
+    }
+
+    /// Resolves `omsg ping`.
+    pub(crate) fn ping(&self, typed: args::Ping) -> Result<Ping, Problem> {
+        let url = self.url()?;
+        let (topic, server) = match (&typed.server, typed.target.split_once('.')) {
+            (Some(server), _) => (
+                typed.target.as_str(),
+                Some(server.as_str()).filter(|name| !name.is_empty()),
+            ),
+            (None, Some((topic, server))) => (topic, Some(server)),
+            (None, None) => (typed.target.as_str(), None),
+        };
+        let mut target = target(topic.to_owned(), typed.exchange)?;
+        if let Some(server) = server {
+            target = target.server(required("the server in TOPIC.SERVER", server.to_owned())?);
+        }
+        Ok(Ping {
+            url,
+            target,
+            timeout: typed.timeout,
+            count: typed.count,
+            interval: typed.interval,
+        })
+    }
+
+    fn message(&self, typed: args::Message) -> Result<Message, Problem> {
+        let url = self.url()?;
+        let mut target = target(typed.topic, typed.exchange)?;
+        if let Some(server) = typed.server {
+            target = target.server(required("--server", server)?);
+        }
+        if let Some(namespace) = typed.namespace {
+            target = target.namespace(namespace);
+        }
+        check_version(typed.rpc_version.as_deref())?;
+        if let Some(version) = typed.rpc_version {
+            target = target.version(version);
+        }
+        Ok(Message {
+            url,
+            target: target.fanout(typed.fanout),
+            method: required("METHOD", typed.method)?,
+            arguments: Arguments::parse(&typed.pairs)?,
+            context: context(typed.context.as_deref())?,
+            timeout: typed.timeout,
+            retry: retry(typed.retry),
+            mandatory: typed.mandatory,
+        })
+    }
+
+    fn typed_url(&self) -> Option<&str> {
+        self.global
+            .url
+            .as_deref()
+            .or(self.environment.url.as_deref())
+    }
+
+    fn url(&self) -> Result<TransportUrl, Problem> {
+        let text = self.typed_url().ok_or_else(|| {
+            Problem::usage(format!(
+                "no transport URL: neither --url nor {URL_VARIABLE} is given"
+            ))
+            .hint(format!(
+                "export {URL_VARIABLE}=rabbit://user:password@broker:5672/"
+            ))
+        })?;
+        parse_url(text)
+    }
+}
+
+fn parse_url(text: &str) -> Result<TransportUrl, Problem> {
+    // The fault never repeats the URL, which may hold a password.
+    TransportUrl::parse(text).map_err(|fault| {
+        Problem::usage(format!("the transport URL cannot be read: {fault}")).hint(
+            "write it as rabbit://user:password@host:5672/vhost, with special characters of user and password percent-encoded",
+        )
+    })
+}
+
+fn target(topic: String, exchange: Option<String>) -> Result<Target, Problem> {
+    let target = Target::topic(required("TOPIC", topic)?);
+    match exchange {
+        Some(exchange) => Ok(target.exchange(required("--exchange", exchange)?)),
+        None => Ok(target),
+    }
+}
+
+fn required(what: &str, text: String) -> Result<String, Problem> {
+    if text.is_empty() {
+        Err(Problem::usage(format!("{what} must not be empty")))
+    } else {
+        Ok(text)
+    }
+}
+
+fn check_version(version: Option<&str>) -> Result<(), Problem> {
+    let Some(text) = version else { return Ok(()) };
+    match text.parse::<Version>() {
+        Ok(_) => Ok(()),
+        Err(fault) => {
+            Err(Problem::usage(format!("--version {text}: {fault}"))
+                .hint("a version looks like 1.3"))
+        }
+    }
+}
+
+fn retry(typed: i64) -> Retry {
+    match u32::try_from(typed) {
+        Ok(0) => Retry::Never,
+        Ok(times) => Retry::Times(times),
+        Err(_) => Retry::Forever,
+    }
+}
+
+/// Reads a context: a JSON object, or `@` and the name of a file that holds one.
+fn context(typed: Option<&str>) -> Result<Context, Problem> {
+    let Some(typed) = typed else {
+        return Ok(Context::new());
+    };
+    let text = match typed.strip_prefix('@') {
+        Some(file) => read_file(Path::new(file), "--context")?,
+        None => typed.to_owned(),
+    };
+    // The text may hold tokens, so no fault repeats it.
+    let bad = |why: String| {
+        Problem::usage(format!("--context is not a JSON object: {why}"))
+            .hint("e.g. --context '{\"request_id\": \"req-1\"}'")
+    };
+    let json = RawJson::from_text(text).map_err(|fault| bad(fault.to_string()))?;
+    Context::from_value(&json).map_err(|_| bad("it is JSON of another kind".to_owned()))
+}
+
+/// Reads a text file named on the command line.
+///
+/// # Errors
+/// Wrong usage that names flag and file.
+pub(crate) fn read_file(file: &Path, flag: &str) -> Result<String, Problem> {
+    std::fs::read_to_string(file).map_err(|fault| {
+        Problem::usage(format!(
+            "{flag}: {} cannot be read: {fault}",
+            file.display()
+        ))
+    })
+}
+
+fn host_name() -> Result<String, Problem> {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if name.is_empty() {
+        Err(Problem::usage(
+            "this host has no name: give the server one with --server",
+        ))
+    } else {
+        Ok(name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

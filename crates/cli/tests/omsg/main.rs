@@ -1,0 +1,7 @@
+//! omsg as its users meet it: words in; standard output, standard error and exit status out.
+
+mod memory;
+mod rabbit;
+mod run;
+mod unreachable;
+mod usage;
