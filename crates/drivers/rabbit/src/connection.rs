@@ -75,6 +75,8 @@ impl Brokers {
         options.heartbeat = Duration::from_secs(config.heartbeat_timeout_threshold.into());
         options.heartbeat_rate = config.heartbeat_rate;
         options.connect_timeout = config.connect_deadline();
+        // As the reference does: bytes a dead peer never acknowledges end the connection as well.
+        options.tcp_user_timeout = Some(options.heartbeat).filter(|heartbeat| !heartbeat.is_zero());
         options.max_message_size = crate::publisher::MAX_MESSAGE as u64;
         Self {
             hosts,
@@ -185,12 +187,26 @@ pub(crate) struct Status {
 pub(crate) struct Patience {
     retry: Retry,
     failed: u32,
+    endless: bool,
 }
 
 impl Patience {
     /// As an operation's sender says.
     pub(crate) fn new(retry: Retry) -> Self {
-        Self { retry, failed: 0 }
+        Self {
+            retry,
+            failed: 0,
+            endless: false,
+        }
+    }
+
+    /// Of one who waits whatever happens, a refused login included, and never asks for an attempt.
+    pub(crate) fn endless() -> Self {
+        Self {
+            retry: Retry::Forever,
+            failed: 0,
+            endless: true,
+        }
     }
 
     /// Notes failed attempts; whether another one is allowed.
@@ -275,7 +291,7 @@ impl Link {
             (now.failed_rounds, now.refusals)
         };
         self.start()?;
-        if matches!(status.borrow().phase, Phase::Refused) {
+        if !patience.endless && matches!(status.borrow().phase, Phase::Refused) {
             self.inner.wake.notify_one();
         }
         loop {
@@ -291,6 +307,7 @@ impl Link {
                 let failures = u32::try_from(now.failed_rounds - rounds).unwrap_or(u32::MAX);
                 rounds = now.failed_rounds;
                 if let Some(fault) = &now.last_fault
+                    && !patience.endless
                     && (!patience.allows_after(failures) || now.refusals > refusals)
                 {
                     let tries = patience.failed();
@@ -568,5 +585,105 @@ impl Delays {
 
     fn seconds(&self, from: f64, to: f64) -> Duration {
         Duration::from_secs_f64(from + (to - from) * fastrand::f64() + self.splay * fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delays(query: &[(&str, &str)]) -> Delays {
+        let pairs: Vec<_> = query
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        Delays::new(&RabbitConfig::from_query(&pairs).unwrap())
+    }
+
+    fn seconds(wait: Duration) -> f64 {
+        wait.as_secs_f64()
+    }
+
+    #[test]
+    fn a_broker_that_listens_not_is_asked_again_within_a_second_however_long_it_takes() {
+        let delays = delays(&[]);
+        let mut failures = Failures::default();
+        for _ in 0..Delays::QUICK_LIMIT {
+            let wait = seconds(delays.next(&mut failures, Hope::Soon));
+            assert!((0.3..=1.0).contains(&wait), "{wait}");
+        }
+    }
+
+    #[test]
+    fn other_waits_grow_by_the_options_up_to_the_longest_and_are_jittered() {
+        let delays = delays(&[
+            ("rabbit_retry_interval", "2"),
+            ("rabbit_retry_backoff", "3"),
+            ("rabbit_interval_max", "9"),
+        ]);
+        let mut failures = Failures::default();
+        for most in [2.0, 5.0, 8.0, 9.0, 9.0] {
+            let wait = seconds(delays.next(&mut failures, Hope::Later));
+            assert!((most / 2.0..=most).contains(&wait), "{wait} of {most}");
+        }
+        let many: Vec<Duration> = (0..8).map(|_| delays.longest()).collect();
+        assert!(many.windows(2).any(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn splay_is_really_slept() {
+        let delays = delays(&[
+            ("kombu_reconnect_splay", "1000"),
+            ("kombu_reconnect_delay", "0"),
+        ]);
+        let longest = (0..16).map(|_| delays.after_loss()).max().unwrap();
+        assert!(seconds(longest) > 10.0);
+    }
+
+    #[test]
+    fn patience_counts_attempts() {
+        let mut never = Patience::new(Retry::Never);
+        assert!(never.allows_after(0) && !never.allows_after(1));
+        let mut twice = Patience::new(Retry::Times(2));
+        assert!(twice.allows_after(2) && !twice.allows_after(1));
+        let mut forever = Patience::new(Retry::Forever);
+        assert!(forever.allows_after(u32::MAX) && forever.allows_after(1));
+    }
+
+    #[test]
+    fn a_connection_is_named_after_program_process_and_a_random_id() {
+        let name = connection_name();
+        let parts: Vec<&str> = name.split(':').collect();
+        assert_eq!(
+            (parts.len(), parts[1].parse().ok(), parts[2].len()),
+            (3, Some(std::process::id()), 36)
+        );
+        assert_ne!(name, connection_name());
+    }
+
+    #[test]
+    fn brokers_of_a_url_fall_back_to_guest_at_localhost_and_the_root_virtual_host() {
+        for (text, address, vhost) in [
+            ("rabbit://", "localhost:5672", "/"),
+            ("rabbit:///", "localhost:5672", "/"),
+            ("rabbit://h/", "h:5672", "/"),
+            ("rabbit://h:1/nova", "h:1", "nova"),
+        ] {
+            let brokers = Brokers::new(
+                &TransportUrl::parse(text).unwrap(),
+                &RabbitConfig::default(),
+            );
+            assert_eq!(
+                (&*brokers.hosts[0].address, &**brokers.vhost()),
+                (address, vhost),
+                "{text}"
+            );
+            let guest = Login::AmqPlain {
+                user: "guest".into(),
+                password: "guest".into(),
+            };
+            assert_eq!(brokers.hosts[0].login, guest);
+            assert_eq!(brokers.options.virtual_host, vhost);
+        }
     }
 }

@@ -7,6 +7,7 @@ use oslo_messaging_amqp::{
     Channel, Connection, Error as AmqpError, ExchangeDeclare, QueueDeclare, Table, Value,
 };
 
+use crate::delivery::End;
 use crate::error::{is_mismatch, is_missing};
 use crate::topology::{
     Argument, Arguments, ConsumerSpec, ExchangeSpec, QueueSpec, SubscriptionSpec,
@@ -16,7 +17,7 @@ use crate::topology::{
 #[derive(Debug)]
 pub(crate) struct SetupFault {
     /// Why.
-    pub(crate) error: AmqpError,
+    pub(crate) end: End,
     /// What it was about, such as `queue topic-a`.
     pub(crate) entity: String,
 }
@@ -25,15 +26,25 @@ impl SetupFault {
     /// A fault about a queue.
     pub(crate) fn queue(error: AmqpError, name: &str) -> Self {
         Self {
-            error,
+            end: End::Closed(error),
             entity: format!("queue {name}"),
         }
     }
 
     fn exchange(error: AmqpError, name: &str) -> Self {
         Self {
-            error,
+            end: End::Closed(error),
             entity: format!("exchange {name}"),
+        }
+    }
+}
+
+impl SetupFault {
+    /// The broker left a question unanswered.
+    pub(crate) fn silent() -> Self {
+        Self {
+            end: End::Silent,
+            entity: "channel".to_owned(),
         }
     }
 }
@@ -41,7 +52,7 @@ impl SetupFault {
 impl From<AmqpError> for SetupFault {
     fn from(error: AmqpError) -> Self {
         Self {
-            error,
+            end: End::Closed(error),
             entity: "channel".to_owned(),
         }
     }

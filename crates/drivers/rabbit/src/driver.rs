@@ -113,6 +113,9 @@ impl Driver for RabbitDriver {
                 }
             });
         }
+        if let Some(fault) = self.consumers.fault() {
+            health.last_error = Some(fault);
+        }
         health.connected = wanted > 0 && up == wanted;
         health.blocked = self.publisher.is_blocked();
         health.consumers = self.consumers.active();

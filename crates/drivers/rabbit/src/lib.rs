@@ -7,9 +7,11 @@ pub mod config;
 mod connection;
 mod consumer;
 mod declare;
+mod delivery;
 pub mod driver;
 mod error;
 mod publisher;
+mod subscription;
 mod topology;
 
 pub use crate::compress::Compression;

@@ -107,8 +107,8 @@ impl Publisher {
 
     /// Whether the broker asks publishers to wait.
     pub(crate) fn is_blocked(&self) -> bool {
-        let lane = lock(&self.lanes[LaneKind::Main as usize].current).clone();
-        lane.is_some_and(|lane| lane.session.connection.blocked_reason().is_some())
+        self.link
+            .with_status(|status| status.session().is_some_and(|session| is_blocked(session)))
     }
 
     /// Ends the connection in good order. Sends under way fail.
@@ -184,7 +184,10 @@ impl Publisher {
                 Err(error) => Fault::Amqp(error),
             };
             match &fault {
-                Fault::Amqp(_) if !session.connection.is_open() => after = session.generation,
+                Fault::Amqp(_) if !session.connection.is_open() => {
+                    after = session.generation;
+                    alone = false;
+                }
                 Fault::Amqp(error) => {
                     self.forget(parcel, &session);
                     if !alone && error.kind() == AmqpKind::ChannelClosed {
@@ -366,27 +369,26 @@ impl Publisher {
 
     /// What a sender is told whose deadline passed: why there was no connection, or that no confirm came.
     fn late(&self, parcel: &Parcel<'_>) -> Error {
-        let entity = parcel.entity.to_string();
-        let lane = self.current(parcel.lane(), 0);
-        let up = self.link.with_status(|status| status.session().cloned());
-        match (up, self.link.last_error()) {
-            (None, Some(error)) => error.with("entity", entity),
-            (session, _) => {
-                let blocked =
-                    lane.is_some_and(|lane| lane.session.connection.blocked_reason().is_some());
-                let why = if blocked {
-                    "the broker blocks publishers (memory or disk alarm) and did not take the message in time"
-                } else {
-                    "the broker did not confirm the message in time"
-                };
-                let host =
-                    session.map_or_else(|| "no broker".into(), |session| Arc::clone(&session.host));
-                Error::new(ErrorKind::Timeout, why)
-                    .with_host(&*host)
-                    .with("vhost", &**self.link.brokers().vhost())
-                    .with("entity", entity)
+        let session = self.link.with_status(|status| status.session().cloned());
+        let error = match session {
+            Some(session) if is_blocked(&session) => {
+                let text = "the broker blocks publishers (memory or disk alarm) and did not take the message in time";
+                Error::new(ErrorKind::Timeout, text).with_host(&*session.host)
             }
-        }
+            Some(session) => {
+                let text = "the broker did not confirm the message in time";
+                Error::new(ErrorKind::Timeout, text).with_host(&*session.host)
+            }
+            None => self.link.last_error().unwrap_or_else(|| {
+                Error::new(
+                    ErrorKind::Unreachable,
+                    "no connection to the broker was made in time",
+                )
+            }),
+        };
+        error
+            .with("vhost", &**self.link.brokers().vhost())
+            .with("entity", parcel.entity.to_string())
     }
 }
 
@@ -415,6 +417,10 @@ impl Parcel<'_> {
             _ => LaneKind::Main,
         }
     }
+}
+
+fn is_blocked(session: &Session) -> bool {
+    session.connection.blocked_reason().is_some()
 }
 
 /// Holds a message back while the broker asks publishers to wait, so that one whose sender gives up

@@ -10,10 +10,19 @@ use oslo_messaging_rabbit::config::RabbitConfig;
 use oslo_messaging_testkit::process::free_port;
 use oslo_messaging_testkit::proxy::{Direction, Proxy};
 use oslo_messaging_testkit::rabbit::node::Node;
-use oslo_messaging_testkit::rabbit::vhost_or_skip;
+use oslo_messaging_testkit::rabbit::vhost::Vhost;
+use oslo_messaging_testkit::rabbit::{erlang_binary, vhost_or_skip};
 use tokio::time::Instant;
 
 use crate::support::*;
+
+/// Waits until the broker has all acks of a queue; those under way when a connection is lost mean redelivery.
+async fn settled(vhost: &Vhost, queue: &str) {
+    vhost
+        .wait_for_queue(queue, |queue| queue.messages == 0)
+        .await
+        .unwrap();
+}
 
 #[tokio::test]
 async fn an_unreachable_broker_fails_a_send_at_its_deadline() {
@@ -162,6 +171,7 @@ async fn the_next_broker_of_several_takes_over() {
         .unwrap();
     assert_eq!(inbox.body().await, "first");
     for proxy in [&one, &two] {
+        settled(&vhost, "topic-a").await;
         let used = proxy.connections_now() > 0;
         proxy.refuse(true).await.unwrap();
         proxy.cut();
@@ -476,4 +486,115 @@ async fn a_broker_that_blocks_publishers_or_refuses_the_size_is_waited_for_or_to
     }
     assert_eq!(got, "patient");
     within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn a_refused_login_is_asked_for_once_and_a_service_that_ran_outlives_it() {
+    let test = "a_refused_login_is_asked_for_once_and_a_service_that_ran_outlives_it";
+    let Some(vhost) = vhost_or_skip(test).await else {
+        return;
+    };
+    let user = format!("changing-{}", std::process::id());
+    vhost.broker().create_user(&user, "first").await.unwrap();
+    vhost
+        .set_permissions(&user, ".*", ".*", ".*")
+        .await
+        .unwrap();
+    let password = async |password: &str| {
+        let (user, password) = (erlang_binary(&user), erlang_binary(password));
+        let change = format!(
+            "ok = rabbit_auth_backend_internal:change_password({user}, {password}, <<\"test\">>)"
+        );
+        vhost.broker().run(&change).await.unwrap();
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let url = vhost
+        .url_through(proxy.port())
+        .replace("guest:guest", &format!("{user}:first"));
+    let driver = driver(&url);
+    let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
+    assert_eq!(proxy.connections_ever(), 1);
+
+    password("second").await;
+    proxy.cut();
+    assert!(matches!(inbox.event().await, ListenerEvent::Interrupted));
+    let error = listen(&driver, rpc("topic-b", "server-1"))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(error.kind(), ErrorKind::AccessRefused);
+    let error = send(&driver, message(to_topic("topic-a"), "{}"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AccessRefused);
+    // The first, the lost one's successor (maybe shared with the new listener), the listener's, the publisher's.
+    assert!(
+        proxy.connections_ever() <= 4,
+        "{}",
+        proxy.connections_ever()
+    );
+
+    // Whoever asks next makes both links try, and the server that ran is back.
+    password("first").await;
+    let (_other, _) = serve(&driver, "topic-b", "server-1").await;
+    assert!(!inbox.restored().await);
+    send(&driver, mandatory(to_topic("topic-a"), "back"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "back");
+    assert_eq!(driver.health().consumers, 6);
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn a_listen_that_is_dropped_leaves_no_consumer_behind() {
+    let Some(vhost) = vhost_or_skip("a_listen_that_is_dropped_leaves_no_consumer_behind").await
+    else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let driver = driver(&vhost.url_through(proxy.port()));
+    let (_kept, _) = serve(&driver, "topic-b", "server-1").await;
+    // Each answer takes a while, so that the attempts end at different steps of the set-up.
+    proxy.delay(Duration::from_millis(10));
+    for step in 1..20 {
+        let (inbox, _collector) = collector();
+        let patience = Duration::from_millis(15 * step);
+        let listening = driver.listen(rpc("topic-a", "server-1"), inbox);
+        let _ = tokio::time::timeout(patience, listening).await;
+    }
+    proxy.delay(Duration::ZERO);
+    vhost
+        .wait_for_queue("topic-a", |queue| queue.consumers == 0)
+        .await
+        .unwrap();
+    vhost
+        .wait_for_connections(|all| all.len() == 1 && all[0].channels == 1)
+        .await
+        .unwrap();
+    assert_eq!(driver.health().consumers, 3);
+    assert_eq!(proxy.connections_ever(), 1);
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn a_connection_the_broker_closes_is_made_again() {
+    let Some(vhost) = vhost_or_skip("a_connection_the_broker_closes_is_made_again").await else {
+        return;
+    };
+    let driver = driver(&vhost.url());
+    let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
+    send(&driver, mandatory(to_topic("topic-a"), "before"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "before");
+    settled(&vhost, "topic-a").await;
+    vhost.close_connections("maintenance").await.unwrap();
+    assert!(matches!(inbox.event().await, ListenerEvent::Interrupted));
+    assert!(!inbox.restored().await);
+    send(&driver, mandatory(to_topic("topic-a"), "after"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "after");
+    assert!(driver.health().last_error.unwrap().contains("maintenance"));
 }
