@@ -201,6 +201,9 @@ impl Shared {
 
     /// Fails all calls and refuses new ones.
     fn end(&self, why: Ended, error: impl Fn() -> Error) {
+        if why == Ended::Failed {
+            self.dead.store(true, Ordering::Release);
+        }
         let mut calls = {
             let mut state = self.lock();
             if state.ended.is_none() {
@@ -281,7 +284,6 @@ impl Inbox for Shared {
             ListenerEvent::Failed(error) => {
                 warn!(%error, "the reply queue is gone for good");
                 let (kind, cause) = (error.kind(), Arc::new(error));
-                self.dead.store(true, Ordering::Release);
                 self.end(Ended::Failed, || {
                     Error::new(kind, "the reply queue is gone").with_source(Arc::clone(&cause))
                 });
@@ -292,6 +294,8 @@ impl Inbox for Shared {
 
 /// Ends calls whose time is up, until the listener ends.
 async fn reap(shared: Arc<Shared>) {
+    let shared = Knell(shared);
+    let shared = &shared.0;
     loop {
         let next = shared.expire(Instant::now());
         if shared.lock().ended.is_some() {
@@ -303,6 +307,18 @@ async fn reap(shared: Arc<Shared>) {
                 () = shared.alarm.notified() => {}
             },
             None => shared.alarm.notified().await,
+        }
+    }
+}
+
+/// Fails what waits if the reaper is dropped, as with its runtime: nobody would watch the deadlines.
+/// The next call starts a listener on the runtime it runs on.
+struct Knell(Arc<Shared>);
+
+impl Drop for Knell {
+    fn drop(&mut self) {
+        if self.0.lock().ended.is_none() {
+            self.0.end(Ended::Failed, gone);
         }
     }
 }

@@ -264,3 +264,22 @@ async fn a_reply_is_sent_again_to_a_caller_that_asks_again_after_the_broker_lost
     assert_ne!(again.text("_unique_id"), first.text("_unique_id"));
     assert_eq!(desk.started(), 1, "it did not run twice");
 }
+
+#[tokio::test(start_paused = true)]
+async fn replies_that_wait_for_their_queues_are_bounded_and_the_rest_is_dropped() {
+    const LIMIT: usize = 1024;
+    let driver = Scripted::new();
+    driver.answer(|_| Some(Err(fault(ErrorKind::Undeliverable))));
+    let desk = Desk::new();
+    let server = server(&driver, &desk).await;
+    for n in 0..LIMIT + 10 {
+        driver.deliver(call("echo", &format!("m{n}"), ""));
+        desk.entered(1).await;
+    }
+    for _ in 0..LIMIT + 10 {
+        driver.next_sent().await;
+    }
+    assert_eq!(server.stats().replies_dropped, 10);
+    let stopped = server.stop_within(Duration::ZERO).await;
+    assert_eq!((stopped.aborted, stopped.replies_dropped), (0, LIMIT));
+}

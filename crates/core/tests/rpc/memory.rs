@@ -360,3 +360,37 @@ async fn a_server_with_much_to_do_lets_other_tasks_run() {
     desk.entered(5_000).await;
     server.stop().await;
 }
+
+#[test]
+fn a_transport_outlives_the_runtime_that_made_its_first_call() {
+    let broker = MemoryBroker::new();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (serving, first, second) = (runtime(), runtime(), runtime());
+    let desk = Desk::new();
+    let server = serving.block_on(serve(&transport(&broker), "s", &desk));
+    let client =
+        RpcClient::new(transport(&broker), Target::topic("t")).timeout(Duration::from_millis(50));
+    let ctx = Context::new();
+    let call = || client.call::<_, Value>(&ctx, "echo", ());
+    // Nobody runs the server's tasks, so every call times out; what matters is that it does.
+    let patient = client.prepare().timeout(Duration::from_secs(3600));
+    let waiting =
+        first.spawn(async move { patient.call::<_, Value>(&Context::new(), "echo", ()).await });
+    assert_eq!(
+        first.block_on(call()).unwrap_err().kind(),
+        ErrorKind::Timeout
+    );
+    drop(first);
+    drop(waiting);
+    assert_eq!(
+        second.block_on(call()).unwrap_err().kind(),
+        ErrorKind::Timeout
+    );
+    assert_eq!(client.transport().calls_in_flight(), 0);
+    serving.block_on(server.stop());
+}
