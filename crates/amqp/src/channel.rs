@@ -91,8 +91,6 @@ pub(crate) struct ChannelState {
     pub(crate) released: bool,
     consumers: Consumers,
     assembly: Assembly,
-    /// Tag of the consumer the assembly is for.
-    receiving: Arc<str>,
 }
 
 impl ChannelState {
@@ -107,7 +105,6 @@ impl ChannelState {
             released: false,
             consumers: Consumers::default(),
             assembly: Assembly::default(),
-            receiving: Arc::from(""),
         }
     }
 
@@ -143,9 +140,6 @@ impl ChannelState {
             (Phase::Open, Some(registered)) => {
                 if !self.acks.delivered(method.delivery_tag, !registered.no_ack) {
                     return Err(Fault::new(503, "a delivery tag that does not rise"));
-                }
-                if *self.receiving != *method.consumer_tag {
-                    self.receiving = Arc::from(method.consumer_tag);
                 }
                 Content::deliver(registered, method)
             }
@@ -190,17 +184,19 @@ impl ChannelState {
         limit: u64,
         sink: &mut Sink,
     ) -> Result<(), Fault> {
-        let registered = match &self.assembly {
-            Assembly::Header(Content::Deliver { .. }) => self.consumers.find(&self.receiving),
-            _ => None,
+        let header = match &self.assembly {
+            Assembly::Header(Content::Deliver { delivered, .. }) => {
+                let header =
+                    Header::decode(payload, Some(&delivered.properties)).map_err(Fault::from)?;
+                if let Some(properties) = &header.properties
+                    && let Some(registered) = self.consumers.find(&delivered.consumer_tag)
+                {
+                    registered.remember_properties(properties);
+                }
+                header
+            }
+            _ => Header::decode(payload, None).map_err(Fault::from)?,
         };
-        let known = registered
-            .as_ref()
-            .and_then(|registered| registered.last_properties());
-        let header = Header::decode(payload, known).map_err(Fault::from)?;
-        if let Some(registered) = registered {
-            registered.remember_properties(&header.properties);
-        }
         let size = header.body;
         let (content, oversized) = self
             .assembly

@@ -3,7 +3,6 @@
 //! What repeats from message to message (exchange, routing key, properties) is kept per consumer and shared, so that a delivery usually
 //! costs one allocation: its body.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,12 +21,17 @@ pub(crate) struct Registered {
     tag: Arc<str>,
     exchange: Arc<str>,
     routing_key: Arc<str>,
-    properties: Option<Properties>,
+    /// Those of its last delivery: the next one most often has the same.
+    properties: Properties,
 }
 
-/// The consumers of a channel by their tags.
+/// The consumers of a channel. There are few, and the next delivery is nearly always for the same one as the last.
 #[derive(Default)]
-pub(crate) struct Consumers(HashMap<Arc<str>, Registered>);
+pub(crate) struct Consumers {
+    all: Vec<Registered>,
+    /// Where the last one was found.
+    last: usize,
+}
 
 impl Consumers {
     /// Adds a consumer; gives back the one that had the tag.
@@ -37,28 +41,37 @@ impl Consumers {
         consumer: Arc<dyn Consumer>,
         no_ack: bool,
     ) -> Option<Arc<dyn Consumer>> {
+        let old = self.remove(&tag);
         let empty: Arc<str> = Arc::from("");
-        let registered = Registered {
+        self.all.push(Registered {
             consumer,
             no_ack,
-            tag: tag.clone(),
+            tag,
             exchange: empty.clone(),
             routing_key: empty,
-            properties: None,
-        };
-        self.0.insert(tag, registered).map(|old| old.consumer)
+            properties: Properties::empty(),
+        });
+        old
     }
 
     pub(crate) fn remove(&mut self, tag: &str) -> Option<Arc<dyn Consumer>> {
-        self.0.remove(tag).map(|registered| registered.consumer)
+        let at = self
+            .all
+            .iter()
+            .position(|registered| *registered.tag == *tag)?;
+        Some(self.all.swap_remove(at).consumer)
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Arc<dyn Consumer>> {
-        self.0.drain().map(|(_, registered)| registered.consumer)
+        self.all.drain(..).map(|registered| registered.consumer)
     }
 
     pub(crate) fn find(&mut self, tag: &str) -> Option<&mut Registered> {
-        self.0.get_mut(tag)
+        let is_it = |registered: &Registered| *registered.tag == *tag;
+        if !self.all.get(self.last).is_some_and(is_it) {
+            self.last = self.all.iter().position(is_it)?;
+        }
+        self.all.get_mut(self.last)
     }
 }
 
@@ -94,7 +107,7 @@ impl Content {
                 consumer_tag: to.tag.clone(),
                 exchange: to.exchange.clone(),
                 routing_key: to.routing_key.clone(),
-                properties: Properties::empty(),
+                properties: to.properties.clone(),
                 body: Bytes::new(),
             },
         }
@@ -200,7 +213,11 @@ impl Assembly {
                 };
                 dropped = Some(std::mem::replace(&mut content, ignored));
             }
-            Content::Deliver { delivered, .. } => delivered.properties = header.properties,
+            Content::Deliver { delivered, .. } => {
+                if let Some(properties) = header.properties {
+                    delivered.properties = properties;
+                }
+            }
             Content::Return { .. } if oversized => {
                 content = Content::Ignored {
                     reject: None,
@@ -271,11 +288,12 @@ impl Assembly {
 /// A content header.
 pub(crate) struct Header {
     pub(crate) body: u64,
-    pub(crate) properties: Properties,
+    /// `None` when they are the same as those already known.
+    pub(crate) properties: Option<Properties>,
 }
 
 impl Header {
-    /// Takes a content header apart. Properties equal to `known` share its bytes.
+    /// Takes a content header apart. `known` are the properties of the delivery before.
     pub(crate) fn decode(payload: &[u8], known: Option<&Properties>) -> Result<Self, Malformed> {
         let mut reader = Reader::new(payload);
         if reader.u16()? != BASIC {
@@ -285,22 +303,17 @@ impl Header {
         reader.u16()?;
         let body = reader.u64()?;
         let properties = match known {
-            Some(known) if known.as_bytes() == reader.rest() => known.clone(),
-            _ => Properties::new(Bytes::copy_from_slice(reader.rest()))?,
+            Some(known) if known.as_bytes() == reader.rest() => None,
+            _ => Some(Properties::new(Bytes::copy_from_slice(reader.rest()))?),
         };
         Ok(Self { body, properties })
     }
 }
 
 impl Registered {
-    /// The properties of the delivery before, to share with the next.
-    pub(crate) fn last_properties(&self) -> Option<&Properties> {
-        self.properties.as_ref()
-    }
-
+    /// Keeps the properties of a delivery for the next.
     pub(crate) fn remember_properties(&mut self, properties: &Properties) {
-        // Sharing needs no comparison here: equal ones were clones of these.
-        self.properties = Some(properties.clone());
+        self.properties = properties.clone();
     }
 }
 
@@ -320,7 +333,7 @@ mod tests {
     fn header(body: u64) -> Header {
         Header {
             body,
-            properties: Properties::new(Bytes::from_static(&[0, 0])).unwrap(),
+            properties: None,
         }
     }
 

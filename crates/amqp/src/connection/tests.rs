@@ -444,6 +444,42 @@ fn a_delivery_to_nobody_is_put_back() {
 }
 
 #[test]
+fn properties_are_those_of_the_message_whatever_came_before_it() {
+    let mut pair = Pair::open();
+    let index = pair.channel();
+    let recorders = [
+        pair.consume(index, "a"),
+        pair.consume(index, "b"),
+        pair.consume(index, "c"),
+    ];
+    let kinds = ["text/plain", "text/html", "text/html", "text/plain", ""];
+    let mut tag = 0;
+    for kind in kinds {
+        for name in ["a", "c", "b", "a"] {
+            tag += 1;
+            let mut frames = deliver(1, name, tag, &[tag as u8]);
+            let AMQPFrame::Header(_, header) = &mut frames[1] else {
+                panic!()
+            };
+            header.properties = match kind {
+                "" => basic::AMQPProperties::default(),
+                kind => basic::AMQPProperties::default().with_content_type(kind.into()),
+            };
+            pair.send(&frames);
+        }
+    }
+    for (recorder, expected) in recorders.iter().zip([2, 1, 1]) {
+        let delivered = recorder.delivered.lock().unwrap();
+        assert_eq!(delivered.len(), expected * kinds.len());
+        for delivery in delivered.iter() {
+            let kind = kinds[(delivery.delivery_tag as usize - 1) / 4];
+            assert_eq!(delivery.properties.content_type().unwrap_or_default(), kind);
+            assert_eq!(&delivery.body[..], [delivery.delivery_tag as u8]);
+        }
+    }
+}
+
+#[test]
 fn acks_of_a_batch_leave_as_one() {
     let mut pair = Pair::open();
     let index = pair.channel();
