@@ -320,12 +320,14 @@ impl<'de> de::SeqAccess<'de> for &mut Items<'_, 'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, JsonError> {
-        if matches!(self.state, State::Done) || self.reader.scanner.take(b']')? {
+        let done = match self.state {
+            State::First => self.reader.scanner.take(b']')?,
+            State::Later => self.reader.scanner.more(b']')?,
+            State::Done => true,
+        };
+        if done {
             self.state = State::Done;
             return Ok(None);
-        }
-        if matches!(self.state, State::Later) {
-            self.reader.scanner.expect(b',')?;
         }
         self.state = State::Later;
         seed.deserialize(&mut *self.reader).map(Some)
@@ -344,12 +346,14 @@ impl<'de> de::MapAccess<'de> for &mut Members<'_, 'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, JsonError> {
-        if matches!(self.state, State::Done) || self.reader.scanner.take(b'}')? {
+        let done = match self.state {
+            State::First => self.reader.scanner.take(b'}')?,
+            State::Later => self.reader.scanner.more(b'}')?,
+            State::Done => true,
+        };
+        if done {
             self.state = State::Done;
             return Ok(None);
-        }
-        if matches!(self.state, State::Later) {
-            self.reader.scanner.expect(b',')?;
         }
         self.state = State::Later;
         let key = self.reader.scanner.key()?.decode();

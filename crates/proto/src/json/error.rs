@@ -65,6 +65,14 @@ impl JsonError {
         self
     }
 
+    /// The same error in a text of which the one that was read is a part, from `start` on.
+    pub(crate) fn moved_by(mut self, start: usize) -> Self {
+        if let Some(offset) = &mut self.0.offset {
+            *offset += start;
+        }
+        self
+    }
+
     /// What is wrong.
     pub fn kind(&self) -> &JsonErrorKind {
         &self.0.kind

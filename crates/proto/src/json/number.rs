@@ -188,6 +188,11 @@ impl FloatText {
             out.push("NaN");
         } else if value.is_infinite() {
             out.push(if value > 0.0 { "Infinity" } else { "-Infinity" });
+        } else if value.fract() == 0.0
+            && value.abs() < 1e15
+            && (value != 0.0 || value.is_sign_positive())
+        {
+            let _ = fmt::Write::write_fmt(&mut out, format_args!("{}.0", value as i64));
         } else {
             let mut scientific = Self {
                 bytes: [0; 40],

@@ -156,10 +156,11 @@ impl<'a> RawStr<'a> {
     /// The string itself. Lone surrogates become U+FFFD.
     pub(crate) fn decode(&self) -> Cow<'a, str> {
         if self.escaped {
-            let mut out = String::with_capacity(self.raw.len());
-            // The escapes were checked when the string was found.
-            let _ = unescape(self.raw, 0, &mut out, Surrogates::Replace);
-            Cow::Owned(out)
+            // Invariant: the escapes were checked when the string was found.
+            Cow::Owned(
+                unescape(self.raw, 0, Surrogates::Replace)
+                    .map_or_else(|_| String::new(), |(text, _)| text),
+            )
         } else {
             Cow::Borrowed(self.raw)
         }
@@ -252,6 +253,17 @@ impl<'a> Scanner<'a> {
         Ok(found)
     }
 
+    /// After an item: takes the `close` bracket (true) or the comma before the next item (false).
+    #[inline]
+    pub(crate) fn more(&mut self, close: u8) -> Result<bool, JsonError> {
+        let found = self.peek()?;
+        if found != close && found != b',' {
+            return Err(self.unexpected());
+        }
+        self.at += 1;
+        Ok(found == close)
+    }
+
     /// Checks that only white space is left.
     pub(crate) fn end(&mut self) -> Result<(), JsonError> {
         match self.next_byte() {
@@ -292,8 +304,8 @@ impl<'a> Scanner<'a> {
     /// Takes a string and writes what it says, which is JSON text itself, in one pass.
     pub(crate) fn string_of_json(&mut self) -> Result<String, JsonError> {
         self.expect(b'"')?;
-        let mut out = String::with_capacity(self.text.len() - self.at);
-        self.at = unescape(self.text, self.at, &mut out, Surrogates::KeepEscaped)?;
+        let (out, end) = unescape(self.text, self.at, Surrogates::KeepEscaped)?;
+        self.at = end;
         if self.at >= self.text.len() {
             return Err(self.unexpected());
         }
@@ -529,10 +541,9 @@ impl<'a> Members<'a> {
                 }
             }
             MemberState::Later => {
-                if self.scanner.take(b'}')? {
+                if self.scanner.more(b'}')? {
                     return self.finish();
                 }
-                self.scanner.expect(b',')?;
             }
         }
         self.scanner.key().map(Some)
@@ -579,20 +590,24 @@ fn hex4(bytes: &[u8], at: usize) -> Result<u16, JsonError> {
     })
 }
 
-/// Writes what the string content at `at` says, up to its closing quote or the end of the text, and gives that place.
+/// What the string content at `at` says, up to its closing quote or the end of the text, and that place.
+///
+/// Never longer than what it is made from, so that the buffer is made once and words are copied before it is known how
+/// much of them counts.
 pub(crate) fn unescape(
     text: &str,
     mut at: usize,
-    out: &mut String,
     surrogates: Surrogates,
-) -> Result<usize, JsonError> {
+) -> Result<(String, usize), JsonError> {
     let bytes = text.as_bytes();
+    let mut out = Output {
+        bytes: vec![0; bytes.len() - at + 8],
+        len: 0,
+    };
     loop {
-        let end = read_run_end(bytes, at);
-        out.push_str(&text[at..end]);
-        at = end;
+        at = copy_run(bytes, at, &mut out);
         match bytes.get(at) {
-            None | Some(b'"') => return Ok(at),
+            None | Some(b'"') => return Ok((out.finish(), at)),
             Some(b'\\') => {}
             Some(_) => return Err(JsonError::at(JsonErrorKind::ControlCharacter, at)),
         }
@@ -604,50 +619,103 @@ pub(crate) fn unescape(
             Some(b'b') => 0x08,
             Some(b'f') => 0x0c,
             Some(b'u') => {
-                at = unescape_unicode(bytes, at, out, surrogates)?;
+                at = unescape_unicode(bytes, at, &mut out, surrogates)?;
                 continue;
             }
             Some(_) => return Err(JsonError::at(JsonErrorKind::InvalidEscape, at)),
             None => return Err(JsonError::at(JsonErrorKind::UnexpectedEnd, at)),
         };
-        out.push(char::from(plain));
+        out.push(&[plain]);
         at += 2;
     }
+}
+
+/// Bytes written into a buffer that is large enough from the start.
+struct Output {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Output {
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn push_char(&mut self, character: char) {
+        self.push(character.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+
+    fn finish(mut self) -> String {
+        self.bytes.truncate(self.len);
+        // Invariant: pieces of a text, cut beside ASCII characters, and whole characters.
+        String::from_utf8(self.bytes).expect("pieces of text are text")
+    }
+}
+
+/// Copies up to the next quote, backslash or control byte, or the end of the text; gives that place.
+#[inline(always)]
+fn copy_run(bytes: &[u8], mut at: usize, out: &mut Output) -> usize {
+    let long = at + 32;
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        out.bytes[out.len..out.len + 8].copy_from_slice(word);
+        let marks = read_stops(u64::from_le_bytes(*word));
+        if marks != 0 {
+            let run = (marks.trailing_zeros() / 8) as usize;
+            out.len += run;
+            return at + run;
+        }
+        out.len += 8;
+        at += 8;
+        if at == long {
+            let end = skip_blocks(bytes, at, is_read_stop);
+            out.push(&bytes[at..end]);
+            at = end;
+        }
+    }
+    let end = bytes[at..]
+        .iter()
+        .position(|&byte| is_read_stop(byte))
+        .map_or(bytes.len(), |run| at + run);
+    out.push(&bytes[at..end]);
+    end
 }
 
 /// Takes the `\uXXXX` at `at`, and its partner where it is one of a pair; gives the place after it.
 fn unescape_unicode(
     bytes: &[u8],
     at: usize,
-    out: &mut String,
+    out: &mut Output,
     surrogates: Surrogates,
 ) -> Result<usize, JsonError> {
     let unit = hex4(bytes, at + 2)?;
     if let Some(character) = char::from_u32(u32::from(unit)) {
-        out.push(character);
+        out.push_char(character);
         return Ok(at + 6);
     }
     if unit < 0xdc00 && bytes.get(at + 6..at + 8) == Some(b"\\u") {
         let low = hex4(bytes, at + 8)?;
         if (0xdc00..0xe000).contains(&low) {
             let code = 0x1_0000 + (u32::from(unit - 0xd800) << 10) + u32::from(low - 0xdc00);
-            out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+            out.push_char(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
             return Ok(at + 12);
         }
     }
     match surrogates {
-        Surrogates::Replace => out.push(char::REPLACEMENT_CHARACTER),
+        Surrogates::Replace => out.push_char(char::REPLACEMENT_CHARACTER),
         Surrogates::KeepEscaped => {
-            let backslashes = out.bytes().rev().take_while(|&byte| byte == b'\\').count();
+            let written = &out.bytes[..out.len];
+            let backslashes = written
+                .iter()
+                .rev()
+                .take_while(|&&byte| byte == b'\\')
+                .count();
             if backslashes % 2 == 1 {
                 // The inner text escapes the surrogate itself: no JSON.
                 return Err(JsonError::at(JsonErrorKind::InvalidEscape, at));
             }
-            out.push_str("\\u");
-            for shift in [12, 8, 4, 0] {
-                let digit = u32::from(unit) >> shift & 0xf;
-                out.push(char::from_digit(digit, 16).unwrap_or('0'));
-            }
+            out.push(&bytes[at..at + 6]);
         }
     }
     Ok(at + 6)

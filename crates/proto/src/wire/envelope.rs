@@ -4,13 +4,14 @@
 //! neither is an empty body.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::json::raw::RawJson;
-use crate::json::scan::{Kind, Members, Scanner};
+use crate::json::scan::{Kind, Members, RawStr, Scanner};
 use crate::json::ser::write_value;
 use crate::json::text::Text;
 use crate::version::{Version, shorten};
@@ -93,7 +94,7 @@ impl Message {
     pub fn open(body: &[u8]) -> Result<Self, DecodeError> {
         let opened = open(body)?;
         let mut members = Vec::new();
-        opened.each(|key, value| members.push((key.to_string(), value)))?;
+        opened.each(|key, member| members.push((key.to_owned(), member.raw())))?;
         Ok(Self {
             members: last_of_each(members, |key| key.as_str()),
         })
@@ -121,9 +122,48 @@ pub(crate) struct Opened {
     in_envelope: bool,
 }
 
+/// One member of a message, still a piece of its text.
+pub(crate) struct Member<'a> {
+    text: &'a Text,
+    key: RawStr<'a>,
+    place: Range<usize>,
+}
+
+impl<'a> Member<'a> {
+    /// The key, sharing the text where it has no escapes, without its first `skip` bytes.
+    pub(crate) fn key_from(&self, skip: usize) -> Text {
+        let key = self.text.string(&self.key);
+        if skip == 0 {
+            key
+        } else {
+            key.slice(skip..key.len())
+        }
+    }
+
+    /// The value's text.
+    pub(crate) fn value(&self) -> &'a str {
+        &self.text.as_str()[self.place.clone()]
+    }
+
+    /// Where the value stands.
+    pub(crate) fn place(&self) -> Range<usize> {
+        self.place.clone()
+    }
+
+    /// The value, sharing the text.
+    pub(crate) fn raw(&self) -> RawJson {
+        RawJson::checked(self.text.slice(self.place.clone()))
+    }
+}
+
 impl Opened {
-    /// Gives every member to `take`, duplicates included; the values share the text.
-    pub(crate) fn each(&self, mut take: impl FnMut(Text, RawJson)) -> Result<(), DecodeError> {
+    /// The whole text.
+    pub(crate) fn into_text(self) -> Text {
+        self.text
+    }
+
+    /// Gives every member with its key to `take`, duplicates included.
+    pub(crate) fn each(&self, mut take: impl FnMut(&str, Member<'_>)) -> Result<(), DecodeError> {
         let wrap = if self.in_envelope {
             DecodeError::Message
         } else {
@@ -132,8 +172,12 @@ impl Opened {
         let mut members = Members::of(&self.text).map_err(wrap)?;
         while let Some((key, place)) = members.next_member().map_err(wrap)? {
             take(
-                self.text.string(&key),
-                RawJson::checked(self.text.slice(place)),
+                &key.decode(),
+                Member {
+                    text: &self.text,
+                    key,
+                    place,
+                },
             );
         }
         Ok(())
@@ -233,21 +277,34 @@ fn read_outer(body: &str) -> Result<Outer<'_>, crate::json::error::JsonError> {
         version: None,
         message: None,
     };
+    let mut again = None;
     let mut members = Members::of(body)?;
     while let Some(key) = members.next_key()? {
         let scanner = members.scanner();
         match &*key.decode() {
             "oslo.version" => outer.version = Some(&body[scanner.value()?]),
-            "oslo.message" if scanner.peek()? == b'"' => {
+            // A message that comes again is unescaped at the end only: many of them must not cost the size of the body each.
+            "oslo.message"
+                if scanner.peek()? == b'"' && again.is_none() && outer.message.is_none() =>
+            {
                 outer.message = Some(Inner::Text(scanner.string_of_json()?));
             }
-            name => {
+            "oslo.message" => again = Some(scanner.value()?),
+            _ => {
                 scanner.value()?;
-                if name == "oslo.message" {
-                    outer.message = Some(Inner::Other);
-                }
             }
         }
+    }
+    if let Some(place) = again {
+        let start = place.start;
+        outer.message = Some(if body[place.clone()].starts_with('"') {
+            let text = Scanner::new(&body[place])
+                .string_of_json()
+                .map_err(|error| error.moved_by(start))?;
+            Inner::Text(text)
+        } else {
+            Inner::Other
+        });
     }
     Ok(outer)
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::error::{DecodeError, EncodeError};
+use crate::json::de::from_str;
 use crate::json::raw::RawJson;
 use crate::json::scan::Kind;
 use crate::json::ser::write_value;
@@ -130,7 +131,7 @@ impl std::fmt::Debug for SealedReply {
 /// A reply as a caller received it.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    msg_id: Option<RawJson>,
+    msg_id: Option<MsgId>,
     result: Option<RawJson>,
     failure: Option<RawJson>,
     ending: bool,
@@ -148,11 +149,12 @@ impl Reply {
             failure: None,
             ending: false,
         };
-        open(body)?.each(|key, value| match key.as_str() {
-            "_msg_id" => reply.msg_id = Some(value),
-            "result" => reply.result = Some(value).filter(|value| !value.is_null()),
-            "failure" => reply.failure = Some(value).filter(RawJson::is_truthy),
-            "ending" => reply.ending = value.is_truthy(),
+        open(body)?.each(|key, member| match key {
+            "_msg_id" => reply.msg_id = id_of(member.value()),
+            "result" => reply.result = (member.value() != "null").then(|| member.raw()),
+            "failure" if member.value() == "null" => reply.failure = None,
+            "failure" => reply.failure = Some(member.raw()).filter(RawJson::is_truthy),
+            "ending" => reply.ending = member.value() == "true" || member.raw().is_truthy(),
             _ => {}
         })?;
         Ok(reply)
@@ -160,11 +162,7 @@ impl Reply {
 
     /// Which call it belongs to; none if it has no id, or one that is none of ours.
     pub fn msg_id(&self) -> Option<MsgId> {
-        let raw = self.msg_id.as_ref()?;
-        match raw.parse::<&str>() {
-            Ok(text) => MsgId::parse(text),
-            Err(_) => MsgId::parse(&raw.parse::<String>().ok()?),
-        }
+        self.msg_id
     }
 
     /// The result; none if it is null or missing.
@@ -197,4 +195,12 @@ impl Reply {
     pub fn is_heartbeat(&self) -> bool {
         self.result.is_none() && self.failure.is_none() && !self.ending
     }
+}
+
+/// The id a JSON string means.
+fn id_of(json: &str) -> Option<MsgId> {
+    if json.contains('\\') {
+        return MsgId::parse(&from_str::<String>(json).ok()?);
+    }
+    MsgId::parse(json.strip_prefix('"')?.strip_suffix('"')?)
 }

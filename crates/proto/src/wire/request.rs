@@ -5,12 +5,14 @@
 //! (a method that is no string, …) is kept as a [`RequestFault`]; what it rejects is a [`DecodeError`].
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::error::{DecodeError, EncodeError};
+use crate::json::de::from_str;
 use crate::json::number::FloatText;
 use crate::json::raw::RawJson;
 use crate::json::scan::Kind;
@@ -20,7 +22,7 @@ use crate::json::write::{push_content, push_raw, push_string, push_u64};
 use crate::version::VersionError;
 use crate::wire::args::Args;
 use crate::wire::context::Context;
-use crate::wire::envelope::{close_envelope, open, open_envelope, with_scratch};
+use crate::wire::envelope::{Member, close_envelope, open, open_envelope, with_scratch};
 use crate::wire::failure::Failure;
 use crate::wire::ids::{MsgId, UniqueId, hex};
 
@@ -141,39 +143,46 @@ fn write_call(out: &mut Vec<u8>, call: &CallHead<'_>) {
 #[derive(Debug, Clone)]
 enum Part {
     Missing,
-    Text(Text),
+    /// A place in the message's text, between the quotes.
+    Plain(Range<usize>),
+    /// A string that has escapes.
+    Unescaped(Box<str>),
     Other(Kind),
 }
 
 impl Part {
-    fn of(value: &RawJson) -> Self {
-        let text = value.as_str();
-        match value.kind() {
-            Kind::String if text.contains('\\') => match value.parse() {
-                Ok(text) => Self::Text(Text::owned(text)),
+    fn of(member: &Member<'_>) -> Self {
+        let value = member.value();
+        match Kind::of(value) {
+            Kind::String if value.contains('\\') => {
                 // Invariant: it is a checked string.
-                Err(_) => Self::Other(Kind::String),
-            },
-            Kind::String => Self::Text(value.text().slice(1..text.len() - 1)),
+                from_str::<String>(value).map_or(Self::Other(Kind::String), |text| {
+                    Self::Unescaped(text.into())
+                })
+            }
+            Kind::String => Self::Plain(member.place().start + 1..member.place().end - 1),
             kind => Self::Other(kind),
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    fn text<'a>(&'a self, message: &'a Text) -> Option<&'a str> {
         match self {
-            Self::Text(text) => Some(text),
-            _ => None,
+            Self::Plain(place) => Some(&message.as_str()[place.clone()]),
+            Self::Unescaped(text) => Some(text),
+            Self::Missing | Self::Other(_) => None,
         }
     }
 
-    fn filled(&self) -> Option<&str> {
-        self.text().filter(|text| !text.is_empty())
+    fn filled<'a>(&'a self, message: &'a Text) -> Option<&'a str> {
+        self.text(message).filter(|text| !text.is_empty())
     }
 }
 
 /// A request as a server received it.
 #[derive(Clone)]
 pub struct Request {
+    /// What the parts are places in.
+    text: Text,
     method: Part,
     args: Result<Args, Kind>,
     namespace: Part,
@@ -237,6 +246,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let opened = open(body)?;
         let mut request = Self {
+            text: Text::Static(""),
             method: Part::Missing,
             args: Ok(Args::new()),
             namespace: Part::Missing,
@@ -250,25 +260,26 @@ impl Request {
         };
         let mut context = Vec::new();
         let mut timeout = None;
-        opened.each(|key, value| match key.as_str() {
-            "method" => request.method = Part::of(&value),
-            "args" => request.args = Args::from_raw(value).map_err(|other| other.kind()),
-            "namespace" => request.namespace = Part::of(&value),
-            "version" => request.version = Part::of(&value),
-            "_msg_id" => request.msg_id = Part::of(&value),
-            "_reply_q" => request.reply_q = Part::of(&value),
-            "_unique_id" => request.unique_id = Part::of(&value),
-            "_timeout" => timeout = Some(value),
+        opened.each(|key, member| match key {
+            "method" => request.method = Part::of(&member),
+            "args" => request.args = Args::from_raw(member.raw()).map_err(|other| other.kind()),
+            "namespace" => request.namespace = Part::of(&member),
+            "version" => request.version = Part::of(&member),
+            "_msg_id" => request.msg_id = Part::of(&member),
+            "_reply_q" => request.reply_q = Part::of(&member),
+            "_unique_id" => request.unique_id = Part::of(&member),
+            "_timeout" => timeout = (member.value() != "null").then(|| member.raw()),
             name if name.starts_with(CONTEXT) => {
                 if context.is_empty() {
                     context.reserve(24);
                 }
-                context.push((key.slice(CONTEXT.len()..name.len()), value));
+                context.push((member.key_from(CONTEXT.len()), member.raw()));
             }
-            _ => request.extra.push((key, value)),
+            _ => request.extra.push((member.key_from(0), member.raw())),
         })?;
+        request.text = opened.into_text();
         request.heartbeat_interval = timeout.as_ref().and_then(heartbeat_interval);
-        request.context = Context::received(context, timeout.filter(|value| !value.is_null()));
+        request.context = Context::received(context, timeout);
         Ok(request)
     }
 
@@ -278,9 +289,11 @@ impl Request {
     /// [`RequestFault::Method`] if it is missing or no string.
     pub fn method(&self) -> Result<&str, RequestFault> {
         match &self.method {
-            Part::Text(method) => Ok(method),
             Part::Missing => Err(RequestFault::Method(Kind::Null)),
             Part::Other(kind) => Err(RequestFault::Method(*kind)),
+            part => part
+                .text(&self.text)
+                .ok_or(RequestFault::Method(Kind::String)),
         }
     }
 
@@ -299,7 +312,7 @@ impl Request {
     pub fn namespace(&self) -> Result<Option<&str>, RequestFault> {
         match &self.namespace {
             Part::Other(kind) if *kind != Kind::Null => Err(RequestFault::Namespace(*kind)),
-            part => Ok(part.text()),
+            part => Ok(part.text(&self.text)),
         }
     }
 
@@ -312,23 +325,23 @@ impl Request {
             Part::Missing => Ok(Some("1.0")),
             Part::Other(Kind::Null) => Ok(None),
             Part::Other(kind) => Err(RequestFault::Version(*kind)),
-            Part::Text(version) => Ok(Some(version)),
+            part => Ok(part.text(&self.text)),
         }
     }
 
     /// `_msg_id`: what the reply must repeat; a cast has none, and neither has a call whose id is empty or no string.
     pub fn msg_id(&self) -> Option<&str> {
-        self.msg_id.filled()
+        self.msg_id.filled(&self.text)
     }
 
     /// `_reply_q`: the queue the reply goes to. Empty ones and those that are no string count as missing.
     pub fn reply_q(&self) -> Option<&str> {
-        self.reply_q.filled()
+        self.reply_q.filled(&self.text)
     }
 
     /// `_unique_id`, which a duplicate repeats. Empty ones and those that are no string count as missing.
     pub fn unique_id(&self) -> Option<&str> {
-        self.unique_id.filled()
+        self.unique_id.filled(&self.text)
     }
 
     /// How often the caller wants a heartbeat: half the integer part of `_timeout`, if that is at least one second
@@ -395,13 +408,13 @@ fn heartbeat_interval(timeout: &RawJson) -> Option<Duration> {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
-            .field("method", &self.method)
-            .field("namespace", &self.namespace)
-            .field("version", &self.version)
-            .field("msg_id", &self.msg_id)
-            .field("reply_q", &self.reply_q)
-            .field("unique_id", &self.unique_id)
-            .field("args", &self.args)
+            .field("method", &self.method())
+            .field("namespace", &self.namespace())
+            .field("version", &self.version())
+            .field("msg_id", &self.msg_id())
+            .field("reply_q", &self.reply_q())
+            .field("unique_id", &self.unique_id())
+            .field("args", &self.args())
             .field("context", &self.context)
             .finish_non_exhaustive()
     }
