@@ -122,7 +122,8 @@ impl SubscriptionTask {
                     let Some(end) = self.hold(&active).await else {
                         return self.end(&active.channel).await;
                     };
-                    if active.since.elapsed() > STEADY {
+                    // A lost connection is nothing the subscription did; the link has waits of its own.
+                    if active.since.elapsed() > STEADY || !session.connection.is_open() {
                         failures = 0;
                     }
                     self.lose(active, end).await
