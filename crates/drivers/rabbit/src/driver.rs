@@ -32,20 +32,17 @@ pub struct RabbitDriver {
 }
 
 impl RabbitDriver {
-    /// A driver for the brokers of `url`, with the options of `config` and, winning over them, of the
-    /// URL's query. `control_exchange` is the exchange of targets that name none (`openstack` by
-    /// default). Does not connect.
+    /// A driver for the brokers of `url`, with the options of `config`. `control_exchange` is the
+    /// exchange of targets that name none (`openstack` by default). Does not connect.
+    ///
+    /// The URL's query is left to the caller, since it may carry options of others as well; see
+    /// [`RabbitConfig::apply_query`].
     ///
     /// # Errors
     /// Options that are unknown, out of range or cannot go together
     /// ([`Config`](oslo_messaging_core::error::ErrorKind::Config)) or that this build does not do
     /// ([`Unsupported`](oslo_messaging_core::error::ErrorKind::Unsupported)).
-    pub fn new(
-        url: &TransportUrl,
-        mut config: RabbitConfig,
-        control_exchange: &str,
-    ) -> Result<Self> {
-        config.apply_query(url.query())?;
+    pub fn new(url: &TransportUrl, config: RabbitConfig, control_exchange: &str) -> Result<Self> {
         config.validate()?;
         crate::address::check_name(control_exchange)?;
         let config = Arc::new(config);

@@ -29,8 +29,11 @@ pub(crate) fn driver(url: &str) -> RabbitDriver {
     driver_with(url, RabbitConfig::default())
 }
 
-pub(crate) fn driver_with(url: &str, config: RabbitConfig) -> RabbitDriver {
+pub(crate) fn driver_with(url: &str, mut config: RabbitConfig) -> RabbitDriver {
     let url = TransportUrl::parse(url).expect("the URL is valid");
+    config
+        .apply_query(url.query())
+        .expect("the query has options of the driver");
     RabbitDriver::new(&url, config, "openstack").expect("the options are valid")
 }
 
