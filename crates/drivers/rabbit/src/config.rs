@@ -140,7 +140,7 @@ options! {
     rabbit_qos_prefetch_count: u16 = 0;
     /// AMQP heartbeat in seconds (default 60; 0 switches it off).
     heartbeat_timeout_threshold: u16 = 60;
-    /// Checks per heartbeat interval (default 3). Read; frames go out every half interval at the latest.
+    /// A heartbeat is sent when nothing was sent for the interval divided by this (default 3).
     heartbeat_rate: u32 = 3;
     /// The sender of a reply is told when its queue is missing (default true).
     direct_mandatory_flag: bool = true;

@@ -11,8 +11,9 @@ use oslo_messaging_core::driver::{
 use oslo_messaging_core::error::Result;
 use oslo_messaging_proto::url::TransportUrl;
 
+use crate::brokers::Brokers;
 use crate::config::RabbitConfig;
-use crate::connection::{Brokers, Link, Phase};
+use crate::connection::{Link, Phase};
 use crate::consumer::Consumers;
 use crate::error::closed_error;
 use crate::publisher::Publisher;

@@ -21,13 +21,15 @@ mod code {
     pub(super) const INTERNAL_ERROR: u16 = 541;
 }
 
-/// Whether trying again can help, and how soon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether trying again can help, and how soon. Of several faults in a round the greatest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hope {
-    /// Nobody listens, or the broker is just starting: asking again costs it nothing.
-    Soon,
     /// It may pass.
     Later,
+    /// The broker closes handshakes, as one that is just starting does.
+    Starting,
+    /// Nobody listens: asking again costs nobody anything.
+    Soon,
     /// Not before somebody changes something: login, virtual host, configuration.
     None,
 }
@@ -54,7 +56,7 @@ impl ConnectFault {
     pub(crate) fn hope(&self) -> Hope {
         match (self.cause.kind(), self.cause.code()) {
             // A virtual host that is not started yet answers with an internal error.
-            (_, Some(code::INTERNAL_ERROR)) => Hope::Soon,
+            (_, Some(code::INTERNAL_ERROR)) => Hope::Starting,
             // Without a code the broker only closed the socket, as one that is starting may.
             (AmqpKind::AccessRefused, None) => Hope::Later,
             (AmqpKind::AccessRefused | AmqpKind::VhostRefused, _) => Hope::None,
@@ -62,8 +64,8 @@ impl ConnectFault {
             (AmqpKind::ConnectionClosed, Some(code::ACCESS_REFUSED | code::NOT_ALLOWED)) => {
                 Hope::None
             }
-            (AmqpKind::ConnectionClosed, _) => Hope::Soon,
-            (AmqpKind::Io, _) if is_quick_refusal(&self.cause) => Hope::Soon,
+            (AmqpKind::ConnectionClosed, _) => Hope::Starting,
+            (AmqpKind::Io, _) => hope_of_socket(&self.cause),
             _ => Hope::Later,
         }
     }
@@ -100,20 +102,23 @@ impl ConnectFault {
     }
 }
 
-fn is_quick_refusal(error: &AmqpError) -> bool {
-    let source =
-        std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
-    // The engine says nothing more about a socket that was closed during the handshake.
-    source.is_none_or(|source| {
-        matches!(
-            source.kind(),
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::BrokenPipe
-        )
-    })
+fn hope_of_socket(error: &AmqpError) -> Hope {
+    let source = std::error::Error::source(error);
+    match source
+        .and_then(|source| source.downcast_ref())
+        .map(io::Error::kind)
+    {
+        Some(io::ErrorKind::ConnectionRefused) => Hope::Soon,
+        // The engine says nothing more about a socket that was closed during the handshake.
+        None
+        | Some(
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe,
+        ) => Hope::Starting,
+        Some(_) => Hope::Later,
+    }
 }
 
 /// Where something failed, for the fields of an error.

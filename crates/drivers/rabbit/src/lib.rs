@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod address;
+mod backoff;
+mod brokers;
 mod compress;
 pub mod config;
 mod connection;

@@ -261,7 +261,7 @@ impl Publisher {
     /// The channel in force, if it belongs to a connection newer than `after`.
     fn current(&self, kind: LaneKind, after: u64) -> Option<Arc<Lane>> {
         let lane = lock(&self.lanes[kind as usize].current).clone()?;
-        (lane.session.generation > after).then_some(lane)
+        (lane.session.generation > after && lane.session.connection.is_open()).then_some(lane)
     }
 
     /// The channel of this connection, opened if there is none.

@@ -1,6 +1,6 @@
 //! Messages through a real broker: every way they can go, and every way the broker can refuse them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,9 +11,12 @@ use oslo_messaging_core::driver::{
 use oslo_messaging_core::error::ErrorKind;
 use oslo_messaging_rabbit::Compression;
 use oslo_messaging_rabbit::config::RabbitConfig;
+use oslo_messaging_testkit::process::wait_until;
 use oslo_messaging_testkit::proxy::{Direction, Proxy};
 use oslo_messaging_testkit::rabbit::vhost::Vhost;
 use oslo_messaging_testkit::rabbit::vhost_or_skip;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::*;
 
@@ -171,6 +174,85 @@ async fn properties_of_a_message_are_those_of_the_reference() {
     }
 }
 
+/// A way to the broker that keeps what the client sends.
+async fn recording_way(port: u16) -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let record = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&record);
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let (mut from_client, mut to_client) = client.split();
+        let mut broker = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut from_broker, mut to_broker) = broker.split();
+        let up = async {
+            let mut piece = [0; 4096];
+            while let Ok(count @ 1..) = from_client.read(&mut piece).await {
+                kept.lock().unwrap().extend_from_slice(&piece[..count]);
+                to_broker.write_all(&piece[..count]).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = up => {}
+            _ = tokio::io::copy(&mut from_broker, &mut to_client) => {}
+        }
+    });
+    (own, record)
+}
+
+/// The property parts of all content headers in a recorded stream, in hex.
+fn properties_in(stream: &[u8]) -> Vec<String> {
+    let mut rest = &stream[8..]; // after the protocol header
+    let mut found = Vec::new();
+    while let [kind, _, _, a, b, c, d, ..] = *rest {
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if kind == 2 {
+            found.push(
+                rest[7 + 12..7 + length]
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect(),
+            );
+        }
+        rest = &rest[7 + length + 1..];
+    }
+    found
+}
+
+#[tokio::test]
+async fn properties_are_byte_for_byte_those_of_the_recorded_peer() {
+    let test = "properties_are_byte_for_byte_those_of_the_recorded_peer";
+    let Some(vhost) = vhost_or_skip(test).await else {
+        return;
+    };
+    let vector = include_str!("../../../../../vectors/conn_handshake.json");
+    let vector: serde_json::Value = serde_json::from_str(vector).unwrap();
+    let events = vector["direction"].as_array().unwrap();
+    let publish = events
+        .iter()
+        .find(|event| event["method"] == "basic.publish")
+        .unwrap();
+    // Frame head, class, weight and body size come before, the frame's end after.
+    let header = publish["raw_hex"][1].as_str().unwrap();
+    let recorded = header[2 * (7 + 12)..header.len() - 2].to_owned();
+    assert!(recorded.starts_with("f800"));
+
+    let (port, record) = recording_way(vhost.broker().port()).await;
+    let driver = driver(&vhost.url_through(port));
+    send(&driver, message(to_topic("topic-a"), "{}"))
+        .await
+        .unwrap();
+    let mut call = message(to_topic("topic-a"), "{}");
+    call.expires = Some(Duration::from_secs(60));
+    send(&driver, call).await.unwrap();
+    let with_expiration = format!("{}05{}", recorded.replacen("f800", "f900", 1), "3630303030");
+    assert_eq!(
+        properties_in(&record.lock().unwrap()),
+        [recorded, with_expiration]
+    );
+    within(driver.close()).await;
+}
+
 #[tokio::test]
 async fn a_mandatory_message_without_a_queue_is_undeliverable_and_the_next_one_is_confirmed_by_its_own_ack()
  {
@@ -257,7 +339,8 @@ async fn a_nack_is_tried_again_on_the_same_connection_and_fails_without_retries(
         ..Default::default()
     };
     within(channel.queue_declare(&declare)).await.unwrap();
-    let driver = driver(&vhost.url());
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let driver = driver(&vhost.url_through(proxy.port()));
     let full = Destination::Reply {
         queue: "reply_full",
     };
@@ -269,10 +352,12 @@ async fn a_nack_is_tried_again_on_the_same_connection_and_fails_without_retries(
         "{error}"
     );
 
-    let waiting = send(&driver, message(full, "third"));
+    let before = proxy.bytes(Direction::ToBroker);
+    let waiting = send(&driver, message(full, "x".repeat(1000)));
     let emptied = async {
-        // The nacks of the third message have begun when the broker counts a rejected one.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Published a second time, so refused a first time.
+        let twice = async || Ok(proxy.bytes(Direction::ToBroker) > before + 2000);
+        wait_until("a second publish", LIMIT, twice).await.unwrap();
         within(channel.queue_purge("reply_full")).await.unwrap();
     };
     let (sent, ()) = tokio::join!(waiting, emptied);

@@ -1,0 +1,139 @@
+//! How long to wait before the next attempt to connect, always jittered, so that the clients of a broker do not
+//! come back as one.
+
+use std::time::Duration;
+
+use oslo_messaging_proto::state::backoff::Backoff;
+
+use crate::config::RabbitConfig;
+use crate::error::Hope;
+
+/// The waits the options ask for.
+pub(crate) struct Delays {
+    after_loss: f64,
+    splay: f64,
+    longest: f64,
+    slow: Backoff,
+}
+
+/// Failed rounds since the last connection.
+pub(crate) struct Failures {
+    slow: Backoff,
+    starting: u32,
+}
+
+impl Delays {
+    /// Closed handshakes in a row that still count as a broker that is starting.
+    const STARTING_LIMIT: u32 = 120;
+
+    /// The waits of these options.
+    pub(crate) fn new(config: &RabbitConfig) -> Self {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let interval = seconds(config.rabbit_retry_interval);
+        let step = seconds(config.rabbit_retry_backoff);
+        let cap = seconds(config.rabbit_interval_max);
+        Self {
+            after_loss: config.kombu_reconnect_delay.min(0.25),
+            splay: config.kombu_reconnect_splay,
+            longest: cap.as_secs_f64(),
+            slow: Backoff::new(interval, step, cap),
+        }
+    }
+
+    /// No failure yet.
+    pub(crate) fn fresh(&self) -> Failures {
+        Failures {
+            slow: self.slow.clone(),
+            starting: 0,
+        }
+    }
+
+    /// Before the first attempt after an established connection was lost.
+    pub(crate) fn after_loss(&self) -> Duration {
+        self.between(0.0, self.after_loss)
+    }
+
+    /// After a failed round: 0.3 to 1 s while nobody listens or the broker starts, else by the options.
+    pub(crate) fn next(&self, failures: &mut Failures, hope: Hope) -> Duration {
+        let starting = hope == Hope::Starting && failures.starting < Self::STARTING_LIMIT;
+        failures.starting += u32::from(starting);
+        if starting || hope == Hope::Soon {
+            return self.between(0.3, 1.0);
+        }
+        let most = failures.slow.next(0.0).as_secs_f64();
+        self.between(most / 2.0, most)
+    }
+
+    /// After a refused login or virtual host, for those who cannot give up.
+    pub(crate) fn longest(&self) -> Duration {
+        self.between(self.longest / 2.0, self.longest)
+    }
+
+    fn between(&self, least: f64, most: f64) -> Duration {
+        let splay = self.splay * fastrand::f64();
+        Duration::from_secs_f64(least + (most - least) * fastrand::f64() + splay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delays(query: &[(&str, &str)]) -> Delays {
+        let pairs: Vec<_> = query
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        Delays::new(&RabbitConfig::from_query(&pairs).unwrap())
+    }
+
+    fn seconds(wait: Duration) -> f64 {
+        wait.as_secs_f64()
+    }
+
+    #[test]
+    fn a_broker_that_listens_not_is_asked_again_within_a_second_however_long_it_takes() {
+        let delays = delays(&[]);
+        let mut failures = delays.fresh();
+        for _ in 0..1_000 {
+            let wait = seconds(delays.next(&mut failures, Hope::Soon));
+            assert!((0.3..=1.0).contains(&wait), "{wait}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_closes_every_handshake_is_not_asked_quickly_for_ever() {
+        let delays = delays(&[("rabbit_retry_interval", "30")]);
+        let mut failures = delays.fresh();
+        for _ in 0..Delays::STARTING_LIMIT {
+            assert!(seconds(delays.next(&mut failures, Hope::Starting)) <= 1.0);
+        }
+        assert!(seconds(delays.next(&mut failures, Hope::Starting)) >= 15.0);
+    }
+
+    #[test]
+    fn other_waits_grow_by_the_options_up_to_the_longest_and_are_jittered() {
+        let delays = delays(&[
+            ("rabbit_retry_interval", "2"),
+            ("rabbit_retry_backoff", "3"),
+            ("rabbit_interval_max", "9"),
+        ]);
+        let mut failures = delays.fresh();
+        for most in [2.0, 5.0, 8.0, 9.0, 9.0] {
+            let wait = seconds(delays.next(&mut failures, Hope::Later));
+            assert!((most / 2.0..=most).contains(&wait), "{wait} of {most}");
+        }
+        let many: Vec<Duration> = (0..8).map(|_| delays.longest()).collect();
+        assert!(many.windows(2).any(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn splay_is_really_slept() {
+        let delays = delays(&[
+            ("kombu_reconnect_splay", "1000"),
+            ("kombu_reconnect_delay", "0"),
+        ]);
+        let longest = (0..16).map(|_| delays.after_loss()).max().unwrap();
+        assert!(seconds(longest) > 10.0);
+    }
+}
