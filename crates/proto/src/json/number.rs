@@ -188,21 +188,69 @@ impl FloatText {
             out.push("NaN");
         } else if value.is_infinite() {
             out.push(if value > 0.0 { "Infinity" } else { "-Infinity" });
-        } else if value.fract() == 0.0
-            && value.abs() < 1e15
-            && (value != 0.0 || value.is_sign_positive())
-        {
-            let _ = fmt::Write::write_fmt(&mut out, format_args!("{}.0", value as i64));
-        } else {
-            let mut scientific = Self {
-                bytes: [0; 40],
-                len: 0,
-            };
-            // Invariant: at most 17 digits, a sign, a point and an exponent: below 40 bytes.
-            let _ = fmt::Write::write_fmt(&mut scientific, format_args!("{number:e}"));
-            out.layout(scientific.as_str());
+        } else if size_of::<F>() != 8 || !out.short(value) {
+            out.exact(number);
         }
         out
+    }
+
+    /// Writes a finite number digit by digit as the standard library finds them.
+    fn exact(&mut self, number: impl fmt::LowerExp) {
+        let mut scientific = Self {
+            bytes: [0; 40],
+            len: 0,
+        };
+        // Invariant: at most 17 digits, a sign, a point and an exponent: below 40 bytes.
+        let _ = fmt::Write::write_fmt(&mut scientific, format_args!("{number:e}"));
+        self.layout(scientific.as_str());
+    }
+
+    /// Writes a number that has at most 15 digits, four of them behind the point; false if it is none.
+    ///
+    /// Such a decimal is the only one of its length that reads back as the number: a whole number below 10^15 and the
+    /// power of ten are exact, so that their quotient is what reading the decimal gives.
+    fn short(&mut self, value: f64) -> bool {
+        if value == 0.0 {
+            self.push(if value.is_sign_negative() {
+                "-0.0"
+            } else {
+                "0.0"
+            });
+            return true;
+        }
+        for (places, power) in [(1, 10.0), (2, 100.0), (3, 1000.0), (4, 10_000.0)] {
+            let scaled = (value * power).round();
+            if scaled.abs() >= 1e15 {
+                return false;
+            }
+            if scaled / power == value {
+                self.decimal(scaled as i64, places);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Writes `scaled` with `places` digits behind the point.
+    fn decimal(&mut self, scaled: i64, places: usize) {
+        let mut digits = [b'0'; 24];
+        let mut at = digits.len();
+        let mut rest = scaled.unsigned_abs();
+        while rest != 0 || digits.len() - at <= places + 1 {
+            at -= 1;
+            if digits.len() - at == places + 1 {
+                digits[at] = b'.';
+                continue;
+            }
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        if scaled < 0 {
+            at -= 1;
+            digits[at] = b'-';
+        }
+        self.len = digits.len() - at;
+        self.bytes[..self.len].copy_from_slice(&digits[at..]);
     }
 
     /// Turns `-d.ddde-x`, the shortest digits, into Python's layout: an exponent below 1e-4 and from 1e16 on.
@@ -259,4 +307,47 @@ impl FloatText {
 /// The digit before the point and the digits after it.
 fn mantissa_digits(mantissa: &str) -> (&str, &str) {
     mantissa.split_once('.').unwrap_or((mantissa, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_decimals_are_the_digits_the_standard_library_finds() {
+        let mut short = 0;
+        let mut check = |value: f64| {
+            let mut exact = FloatText {
+                bytes: [0; 40],
+                len: 0,
+            };
+            exact.exact(value);
+            assert_eq!(FloatText::of(value).as_str(), exact.as_str(), "{value:e}");
+            short += u32::from(
+                FloatText {
+                    bytes: [0; 40],
+                    len: 0,
+                }
+                .short(value),
+            );
+        };
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        for step in 0..20_000_i32 {
+            for power in [1.0, 2.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e7] {
+                check(f64::from(step - 10_000) / power);
+                check(f64::from(step) * 7_919_113.0 / power);
+            }
+            // Any number at all, and one of ordinary size with all digits.
+            bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            check(
+                Some(f64::from_bits(bits))
+                    .filter(|value| value.is_finite())
+                    .unwrap_or(0.0),
+            );
+            check(bits as f64 / 1e12);
+            check((bits >> 13) as f64 / 1e3);
+            check((bits >> 14) as f64);
+        }
+        assert!(short > 200_000, "{short}");
+    }
 }
