@@ -1,5 +1,6 @@
 //! A caller of `server.rs`: `cargo run --example client -- rabbit://guest:guest@127.0.0.1:5672/`
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use oslo_messaging::{Context, RpcClient, Target};
@@ -9,11 +10,6 @@ use serde::Serialize;
 struct Add<'a> {
     item: &'a str,
     count: u32,
-}
-
-#[derive(Serialize)]
-struct Count<'a> {
-    item: &'a str,
 }
 
 pub(crate) async fn call(url: &str) -> oslo_messaging::Result<u32> {
@@ -28,30 +24,14 @@ pub(crate) async fn call(url: &str) -> oslo_messaging::Result<u32> {
         .expect("a string can always be sent");
 
     // Any server of the topic; waits for the result.
-    let amount: u32 = client
-        .call(
-            &ctx,
-            "add",
-            Add {
-                item: "bolt",
-                count: 3,
-            },
-        )
-        .await?;
+    let (item, count) = ("bolt", 3);
+    let amount: u32 = client.call(&ctx, "add", Add { item, count }).await?;
     // One server by name; nobody waits for a result.
-    client
-        .prepare()
-        .server("store-1")
-        .cast(
-            &ctx,
-            "add",
-            Add {
-                item: "nut",
-                count: 1,
-            },
-        )
-        .await?;
-    let none: Option<u32> = client.call(&ctx, "count", Count { item: "washer" }).await?;
+    let (item, count) = ("nut", 1);
+    let store = client.prepare().server("store-1");
+    store.cast(&ctx, "add", Add { item, count }).await?;
+    let washer = HashMap::from([("item", "washer")]);
+    let none: Option<u32> = client.call(&ctx, "count", washer).await?;
     println!("{amount} bolts, {none:?} washers");
 
     transport.close().await;

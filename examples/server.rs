@@ -17,14 +17,14 @@ struct Inventory {
 impl Inventory {
     /// Adds to what is there; returns how much there is now.
     async fn add(&self, ctx: &Context, item: String, #[default = 1] count: u32) -> u32 {
-        println!("{} adds {count} × {item}", user(ctx));
+        let user: Option<String> = ctx.get("user").and_then(Result::ok);
+        println!("{user:?} adds {count} × {item}");
         let mut stock = self.stock.lock().expect("no holder of this lock panics");
         let amount = stock.entry(item).or_default();
         *amount += count;
         *amount
     }
 
-    /// How much there is.
     fn count(&self, item: &str) -> Option<u32> {
         self.stock
             .lock()
@@ -32,12 +32,6 @@ impl Inventory {
             .get(item)
             .copied()
     }
-}
-
-fn user(ctx: &Context) -> String {
-    ctx.get("user")
-        .and_then(Result::ok)
-        .unwrap_or_else(|| "somebody".to_owned())
 }
 
 pub(crate) async fn serve(

@@ -1,6 +1,6 @@
 //! The memory driver: the broker's state behind the seam, and the in-place hand-over to inboxes.
 //!
-//! A send, a settlement or a new subscription changes the [`Exchange`] under its lock and collects the
+//! A send, a settlement or a new subscription changes the broker's state under its lock and collects the
 //! deliveries it caused; after the lock is let go they are made on the same thread, one after the
 //! other. What an inbox causes while it is called joins the end of that list, so neither a lock is held
 //! nor a stack grows.

@@ -4,7 +4,7 @@
 //! never see each other. It refuses to be more than a broker: nothing here reads a message.
 //!
 //! Data passes through in place. [`Driver::send`](crate::driver::Driver::send) finds the queue in
-//! [`exchange`], which answers with deliveries to hand out; [`driver`] hands them to their inboxes on
+//! file `exchange.rs`, which answers with deliveries to hand out; [`driver`] hands them to their inboxes on
 //! the sender's own thread, without holding a lock. There are no tasks, no timers and no polling.
 //!
 //! ```

@@ -90,7 +90,7 @@ macro_rules! conformance_tests {
                 servers_of_a_topic_share_its_messages
                 a_named_server_alone_gets_what_is_meant_for_it
                 a_fanout_reaches_every_server_once
-                exchanges_keep_topics_apart
+                a_message_to_another_exchange_does_not_arrive
                 messages_of_one_sender_arrive_in_order
                 bodies_arrive_as_they_were_sent
                 a_message_without_a_queue_is_dropped
