@@ -10,9 +10,9 @@ pub mod wire;
 
 pub use crate::error::{DecodeError, EncodeError};
 pub use crate::json::error::{JsonError, JsonErrorKind};
+pub use crate::json::kind::Kind;
 pub use crate::json::number::Number;
 pub use crate::json::raw::RawJson;
-pub use crate::json::scan::Kind;
 pub use crate::json::value::{Object, Value};
 pub use crate::state::backoff::Backoff;
 pub use crate::state::calls::{Calls, Handled, Outcome, TimedOut};

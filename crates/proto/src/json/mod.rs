@@ -6,10 +6,17 @@
 
 pub mod de;
 pub mod error;
+pub(crate) mod key;
+pub mod kind;
+pub(crate) mod members;
+mod nesting;
 pub mod number;
 pub mod raw;
+mod runs;
+mod scalar;
 pub(crate) mod scan;
 pub mod ser;
 pub(crate) mod text;
+mod unescape;
 pub mod value;
 pub(crate) mod write;

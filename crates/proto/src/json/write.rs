@@ -3,7 +3,7 @@
 //! `NESTED` says which: inside the envelope every quote and backslash of the text is escaped once more. Both forms are
 //! pure ASCII, so the second escaping never meets anything else.
 
-use crate::json::scan::write_run_end;
+use crate::json::runs::write_run_end;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 

@@ -7,8 +7,9 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::error::EncodeError;
 use crate::json::error::JsonError;
+use crate::json::kind::Kind;
+use crate::json::members::Members;
 use crate::json::raw::RawJson;
-use crate::json::scan::{Kind, Members};
 use crate::json::text::Text;
 use crate::url::is_secret;
 use crate::wire::envelope::last_of_each;

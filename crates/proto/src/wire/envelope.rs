@@ -10,8 +10,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::error::{DecodeError, EncodeError};
+use crate::json::kind::Kind;
+use crate::json::members::Members;
 use crate::json::raw::RawJson;
-use crate::json::scan::{Kind, Members, RawStr, Scanner};
+use crate::json::scan::{RawStr, Scanner};
 use crate::json::ser::write_value;
 use crate::json::text::Text;
 use crate::version::{Version, shorten};

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use crate::error::EncodeError;
 use crate::json::error::JsonError;
+use crate::json::kind::Kind;
+use crate::json::members::Members;
 use crate::json::raw::RawJson;
-use crate::json::scan::{Kind, Members};
 use crate::json::text::Text;
 use crate::json::write::{push_raw, push_string};
 

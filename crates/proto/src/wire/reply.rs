@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::json::de::from_str;
+use crate::json::kind::Kind;
 use crate::json::raw::RawJson;
-use crate::json::scan::Kind;
 use crate::json::ser::write_value;
 use crate::json::write::{push_content, push_string};
 use crate::wire::envelope::{close_envelope, open, open_envelope, with_scratch};

@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use crate::error::{DecodeError, EncodeError};
 use crate::json::de::from_str;
+use crate::json::kind::Kind;
 use crate::json::number::FloatText;
 use crate::json::raw::RawJson;
-use crate::json::scan::Kind;
 use crate::json::ser::write_value;
 use crate::json::text::Text;
 use crate::json::write::{push_content, push_raw, push_string, push_u64};
