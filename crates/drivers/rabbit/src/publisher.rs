@@ -33,6 +33,9 @@ use crate::topology::{ExchangeSpec, published_exchange};
 /// The most any RabbitMQ takes, whatever its `max_message_size`.
 pub(crate) const MAX_MESSAGE: usize = 512 * 1024 * 1024;
 
+/// For so long after a lost connection a request waits for its queue to be declared again.
+const SETTLING: Duration = Duration::from_secs(10);
+
 /// Exchanges remembered as declared; beyond it the memory starts anew.
 const MAX_DECLARED: usize = 10_000;
 
@@ -171,28 +174,45 @@ impl Publisher {
     /// Publishes until the broker took the message or nothing more may be tried.
     async fn deliver(&self, parcel: &Parcel<'_>, patience: &mut Patience) -> Result<()> {
         let mut after = 0;
-        let mut alone = false;
+        let mut way = Way {
+            alone: false,
+            mandatory: parcel.mandatory,
+        };
+        let mut insist_until = None;
         loop {
             let session = match self.current(parcel.lane(), after) {
                 Some(lane) => Arc::clone(&lane.session),
                 None => self.link.session(after, patience).await?,
             };
-            let fault = match self.attempt(parcel, &session, alone).await {
+            if after != 0 && insist_until.is_none() && parcel.may_insist() {
+                // With the connection the broker may have lost the queue, and the servers that declare it again may
+                // be slower than we are. Unasked, the broker would drop the message and confirm it.
+                insist_until = Some(Instant::now() + SETTLING);
+                way.mandatory = true;
+            }
+            let fault = match self.attempt(parcel, &session, way).await {
                 Ok(Confirmation::Acked) => return Ok(()),
-                Ok(Confirmation::Returned { code, text }) => Fault::Returned(code, text),
+                Ok(Confirmation::Returned { code, text }) => match insist_until {
+                    None => Fault::Returned(code, text),
+                    Some(until) => {
+                        way.mandatory = Instant::now() < until;
+                        sleep(pause(2)).await;
+                        continue;
+                    }
+                },
                 Ok(_) => Fault::Nacked,
                 Err(error) => Fault::Amqp(error),
             };
             match &fault {
                 Fault::Amqp(_) if !session.connection.is_open() => {
                     after = session.generation;
-                    alone = false;
+                    way.alone = false;
                 }
                 Fault::Amqp(error) => {
                     self.forget(parcel, &session);
-                    if !alone && error.kind() == AmqpKind::ChannelClosed {
+                    if !way.alone && error.kind() == AmqpKind::ChannelClosed {
                         // Maybe another message's fault, maybe a vanished exchange (quirk 15): not counted.
-                        alone = true;
+                        way.alone = true;
                         continue;
                     }
                 }
@@ -212,7 +232,7 @@ impl Publisher {
         &self,
         parcel: &Parcel<'_>,
         session: &Arc<Session>,
-        alone: bool,
+        way: Way,
     ) -> Result<Confirmation, AmqpError> {
         let exchange = &parcel.address.exchange;
         if !self.is_declared(session, exchange)
@@ -220,16 +240,16 @@ impl Publisher {
         {
             self.declare(session, &exchange).await?;
         }
-        if !alone {
+        if !way.alone {
             let lane = self.lane(parcel.lane(), session).await?;
             wait_while_blocked(session, lane.blocked.clone()).await;
-            return self.publish(&lane.channel, parcel).await;
+            return self.publish(&lane.channel, parcel, way).await;
         }
         let _turn = self.alone.lock().await;
         let channel = session.connection.open_channel().await?;
         channel.confirm_select().await?;
         wait_while_blocked(session, session.connection.watch_blocked()).await;
-        let taken = self.publish(&channel, parcel).await;
+        let taken = self.publish(&channel, parcel, way).await;
         if taken.is_ok() {
             // The message is safe; how the channel ends does not matter to its sender.
             let _ = channel.close().await;
@@ -241,11 +261,12 @@ impl Publisher {
         &self,
         channel: &Channel,
         parcel: &Parcel<'_>,
+        way: Way,
     ) -> Result<Confirmation, AmqpError> {
         let publish = Publish {
             exchange: parcel.address.exchange.name(),
             routing_key: &parcel.address.routing_key,
-            mandatory: parcel.mandatory,
+            mandatory: way.mandatory,
             properties: &self.properties,
             expiration: parcel.expiration,
         };
@@ -392,6 +413,15 @@ impl Publisher {
     }
 }
 
+/// How a message is published this time.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// On a channel of its own, so that a fault is its own.
+    alone: bool,
+    /// The broker tells if no queue takes it.
+    mandatory: bool,
+}
+
 /// Why a message was not taken.
 enum Fault {
     Nacked,
@@ -411,6 +441,15 @@ impl Fault {
 }
 
 impl Parcel<'_> {
+    /// Whether the broker may be asked for its queue on the sender's behalf.
+    fn may_insist(&self) -> bool {
+        let is_request = matches!(
+            self.entity,
+            Destination::Topic { .. } | Destination::Server { .. }
+        );
+        is_request && !self.mandatory
+    }
+
     fn lane(&self) -> LaneKind {
         match self.address.exchange {
             Exchange::Fanout(_) => LaneKind::Fanout,
