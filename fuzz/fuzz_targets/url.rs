@@ -6,7 +6,9 @@ use oslo_messaging_proto::{TransportUrl, Version};
 
 fuzz_target!(|text: &str| {
     let _ = text.parse::<Version>();
-    let Ok(url) = TransportUrl::parse(text) else { return };
+    let Ok(url) = TransportUrl::parse(text) else {
+        return;
+    };
     let again = TransportUrl::parse(&url.expose()).expect("an exposed URL parses");
     assert_eq!(again, url);
     assert_eq!(again.query(), url.query());

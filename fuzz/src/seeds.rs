@@ -32,9 +32,15 @@ fn main() -> io::Result<()> {
     let mut written = URLS.len();
     for entry in fs::read_dir("../vectors")? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
             let scenario: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
-            let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or("vector");
+            let name = path
+                .file_stem()
+                .and_then(|name| name.to_str())
+                .unwrap_or("vector");
             written += seeds_of(name, &scenario)?;
         }
     }
@@ -46,12 +52,21 @@ fn main() -> io::Result<()> {
 fn seeds_of(name: &str, scenario: &Value) -> io::Result<usize> {
     let mut written = 0;
     for event in scenario["direction"].as_array().into_iter().flatten() {
-        let body = event["body_utf8"].as_str().or(event["decoded"]["uncompressed_utf8"].as_str());
-        let (Some(body), Some(number)) = (body, event["n"].as_u64()) else { continue };
-        let message: Value = serde_json::from_str::<Value>(body).ok().map_or(Value::Null, |outer| {
-            let inner = outer["oslo.message"].as_str().and_then(|text| serde_json::from_str(text).ok());
-            inner.unwrap_or(outer)
-        });
+        let body = event["body_utf8"]
+            .as_str()
+            .or(event["decoded"]["uncompressed_utf8"].as_str());
+        let (Some(body), Some(number)) = (body, event["n"].as_u64()) else {
+            continue;
+        };
+        let message: Value =
+            serde_json::from_str::<Value>(body)
+                .ok()
+                .map_or(Value::Null, |outer| {
+                    let inner = outer["oslo.message"]
+                        .as_str()
+                        .and_then(|text| serde_json::from_str(text).ok());
+                    inner.unwrap_or(outer)
+                });
         let mut targets = vec!["envelope"];
         targets.extend(message.get("ending").map(|_| "reply"));
         targets.extend((targets.len() == 1).then_some("request"));
