@@ -1,4 +1,4 @@
-//! One channel: expected answers in order, confirms, unsettled deliveries, consumers, and how it ends.
+//! One channel: expected answers, confirms, unsettled deliveries, consumers, and how it ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,6 +39,7 @@ pub(crate) enum Answer {
 pub(crate) enum Then {
     Nothing,
     Consume {
+        tag: Arc<str>,
         consumer: Arc<dyn Consumer>,
         no_ack: bool,
     },
@@ -57,6 +58,26 @@ pub(crate) struct Pending {
     /// Slot of the future that waits, unless it went away.
     pub(crate) call: Option<u32>,
     pub(crate) then: Then,
+}
+
+impl Pending {
+    /// Whether this is what the peer answers with that method.
+    ///
+    /// Not simply the oldest call: RabbitMQ lets queues answer `basic.consume` themselves, so that its answer comes after those of later
+    /// methods, and the answers of two queues come in any order.
+    fn is_answered_by(&self, method: &AMQPClass) -> bool {
+        let id = (method.get_amqp_class_id(), method.get_amqp_method_id());
+        self.answer == id
+            && match (&self.then, method) {
+                (Then::Consume { tag, .. }, AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(ok))) => {
+                    **tag == *ok.consumer_tag.as_str()
+                }
+                (Then::Cancel { tag }, AMQPClass::Basic(basic::AMQPMethod::CancelOk(ok))) => {
+                    tag == ok.consumer_tag.as_str()
+                }
+                _ => true,
+            }
+    }
 }
 
 /// Where a channel puts what comes of a frame.
@@ -362,12 +383,12 @@ impl ChannelState {
     }
 
     fn handle_answer(&mut self, method: &AMQPClass, sink: &mut Sink) -> Result<bool, Fault> {
-        let id = (method.get_amqp_class_id(), method.get_amqp_method_id());
-        if self.calls.front().map(|pending| pending.answer) != Some(id) {
+        let asked = self
+            .calls
+            .iter()
+            .position(|pending| pending.is_answered_by(method));
+        let Some(pending) = asked.and_then(|place| self.calls.remove(place)) else {
             return Err(Fault::new(505, "an answer that nothing was asked for"));
-        }
-        let Some(pending) = self.calls.pop_front() else {
-            return Ok(false);
         };
         let answer = match method {
             AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) => Answer::Queue(QueueInfo {
@@ -384,7 +405,12 @@ impl ChannelState {
         };
         let mut over = false;
         match (pending.then, &answer) {
-            (Then::Consume { consumer, no_ack }, Answer::Tag(tag)) => {
+            (
+                Then::Consume {
+                    consumer, no_ack, ..
+                },
+                Answer::Tag(tag),
+            ) => {
                 if let Some(old) = self.consumers.insert(tag.clone(), consumer, no_ack) {
                     sink.release(old);
                 }
@@ -395,6 +421,7 @@ impl ChannelState {
                     sink.release(consumer);
                 }
             }
+            // Whatever else was asked is not answered any more.
             (Then::Close, _) => {
                 self.fail(
                     &Error::new(ErrorKind::Closed, "the channel was closed"),

@@ -106,6 +106,8 @@ pub(crate) struct Engine {
     /// Channels with settlements to write.
     unflushed: Vec<u32>,
     calls: Slots<Result<Answer>>,
+    /// Consumer tags made here so far.
+    consumer_tags: u64,
     /// The task, when it sleeps.
     parked: Option<Waker>,
 }
@@ -133,6 +135,7 @@ impl Engine {
             numbers: vec![None],
             unflushed: Vec::new(),
             calls: Slots::default(),
+            consumer_tags: 0,
             parked: None,
             options,
         })

@@ -73,6 +73,7 @@ impl Bench {
         let select = amq_protocol::protocol::confirm::AMQPMethod::Select(Default::default());
         let consume = amq_protocol::protocol::basic::AMQPMethod::Consume(Default::default());
         let then = Then::Consume {
+            tag: "1".into(),
             consumer: Arc::new(Deaf),
             no_ack: false,
         };

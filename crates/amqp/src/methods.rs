@@ -60,7 +60,7 @@ pub struct QueueInfo {
 pub struct Consume<'a> {
     /// Queue to consume.
     pub queue: &'a str,
-    /// Consumer tag, unique on its channel; empty lets the broker choose.
+    /// Consumer tag, unique on its channel; empty lets this side choose one (the broker's choice could not be told from its choice for another).
     pub tag: &'a str,
     /// Deliveries count as settled at once.
     pub no_ack: bool,

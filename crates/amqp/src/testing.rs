@@ -103,6 +103,14 @@ pub(crate) fn channel_close(number: u16, code: u16, text: &str) -> AMQPFrame {
     on_channel(number, channel::AMQPMethod::Close(close))
 }
 
+pub(crate) fn consume_ok(number: u16, tag: &str) -> AMQPFrame {
+    let consumer_tag = tag.into();
+    on_basic(
+        number,
+        basic::AMQPMethod::ConsumeOk(basic::ConsumeOk { consumer_tag }),
+    )
+}
+
 pub(crate) fn ack(number: u16, delivery_tag: u64, multiple: bool) -> AMQPFrame {
     on_basic(
         number,
@@ -318,6 +326,14 @@ impl Pair {
 
     /// Registers a recorder under a tag.
     pub(crate) fn consume(&mut self, index: u32, tag: &str) -> Arc<Recorder> {
+        let (recorder, call) = self.ask_to_consume(index, tag);
+        self.drive();
+        assert!(matches!(self.poll(call), Poll::Ready(Ok(_))));
+        recorder
+    }
+
+    /// `basic.consume` as a call under way.
+    pub(crate) fn ask_to_consume(&mut self, index: u32, tag: &str) -> (Arc<Recorder>, u32) {
         let recorder = Arc::new(Recorder::default());
         let consume = basic::Consume {
             queue: "q".into(),
@@ -325,14 +341,13 @@ impl Pair {
             ..Default::default()
         };
         let then = Then::Consume {
+            tag: tag.into(),
             consumer: recorder.clone(),
             no_ack: false,
         };
         let method = AMQPClass::Basic(basic::AMQPMethod::Consume(consume));
         let call = self.engine.call(index, &method, None, then).unwrap();
-        self.drive();
-        assert!(matches!(self.poll(call), Poll::Ready(Ok(_))));
-        recorder
+        (recorder, call)
     }
 
     /// `queue.declare` as a call under way.

@@ -456,6 +456,57 @@ fn pipelined_declares_are_answered_in_order_and_dropped_ones_shift_nothing() {
 }
 
 #[test]
+fn consumes_given_up_with_their_channel_leave_the_connection_in_peace() {
+    run(
+        "consumes_given_up_with_their_channel_leave_the_connection_in_peace",
+        async |broker| {
+            let connection = broker.connect().await;
+            let keeper = connection.open_channel().await.unwrap();
+            let names: Vec<String> = (0..4).map(|at| unique(&format!("left{at}"))).collect();
+            for name in &names {
+                exclusive_queue(&keeper, name).await;
+            }
+            for round in 0..100 {
+                let channel = connection.open_channel().await.unwrap();
+                let arguments = Table::new();
+                let (consumer, _heards) = ear();
+                // Sent with their first polls, given up before their answers; some with the channel's close right behind.
+                {
+                    let consumes = names
+                        .iter()
+                        .map(|name| channel.consume(name, "", &arguments, consumer.clone()));
+                    let mut consumes: Vec<_> = consumes.map(Box::pin).collect();
+                    std::future::poll_fn(|context| {
+                        for consume in &mut consumes {
+                            let _ = consume.as_mut().poll(context);
+                        }
+                        std::task::Poll::Ready(())
+                    })
+                    .await;
+                }
+                match round % 3 {
+                    0 => drop(channel),
+                    1 => channel.close().await.unwrap(),
+                    _ => channel.qos(10).await.unwrap(),
+                }
+                assert!(connection.is_open(), "{:?}", connection.closed_reason());
+            }
+            // Everything still works, and nothing consumes any more.
+            let name = &names[0];
+            let (consumer, mut heards) = ear();
+            keeper
+                .consume(name, "", &Table::new(), consumer)
+                .await
+                .unwrap();
+            let properties = json();
+            keeper.send(&to_queue(name, &properties), b"{}").unwrap();
+            assert_eq!(heards.delivery().await.body, "{}");
+            connection.close(PATIENCE).await.unwrap();
+        },
+    );
+}
+
+#[test]
 fn refusals_of_the_handshake_are_typed() {
     run("refusals_of_the_handshake_are_typed", async |broker| {
         let mut options = broker.options.clone();

@@ -84,6 +84,12 @@ impl Engine {
         Ok((index, call))
     }
 
+    /// A consumer tag that is in use nowhere on this connection, unless the user made up the like.
+    pub(crate) fn next_consumer_tag(&mut self) -> Arc<str> {
+        self.consumer_tags += 1;
+        format!("consumer-{}", self.consumer_tags).into()
+    }
+
     /// Sends a synchronous method; its answer comes to the slot returned. `arguments` takes the place of its empty table.
     pub(crate) fn call(
         &mut self,

@@ -16,8 +16,8 @@ use crate::options::{ConnectOptions, Login};
 use crate::properties::EncodedProperties;
 use crate::table::Table;
 use crate::testing::{
-    Pair, ack, channel_close, connection_close, content, deliver, encode, nack, on_basic,
-    on_channel, on_connection, open_ok, returned, start, tune,
+    Pair, ack, channel_close, connection_close, consume_ok, content, deliver, encode, nack,
+    on_basic, on_channel, on_connection, open_ok, returned, start, tune,
 };
 
 fn kind(error: &Option<Error>) -> Option<(ErrorKind, Option<u16>)> {
@@ -593,6 +593,73 @@ fn a_future_dropped_after_its_answer_came_disturbs_nobody() {
     assert!(pair.poll(second).is_pending());
     pair.drive();
     assert_eq!(queue_of(pair.poll(second)), "b");
+}
+
+#[test]
+fn answers_that_overtake_others_find_their_own_calls() {
+    let mut pair = Pair::open();
+    let index = pair.channel();
+    let (first, consume_first) = pair.ask_to_consume(index, "first");
+    let (second, consume_second) = pair.ask_to_consume(index, "second");
+    let declare = pair.declare(index, "a");
+    pair.receive();
+    // The queues answer in an order of their own, the last question is answered first.
+    let ok = queue::AMQPMethod::DeclareOk(queue::DeclareOk {
+        queue: "a".into(),
+        ..Default::default()
+    });
+    pair.send(&[AMQPFrame::Method(1, AMQPClass::Queue(ok))]);
+    assert_eq!(queue_of(pair.poll(declare)), "a");
+    assert!(pair.poll(consume_first).is_pending());
+    pair.send(&[consume_ok(1, "second")]);
+    assert!(pair.poll(consume_first).is_pending());
+    assert!(
+        matches!(pair.poll(consume_second), Poll::Ready(Ok(Answer::Tag(tag))) if &*tag == "second")
+    );
+    pair.send(&[consume_ok(1, "first")]);
+    assert!(
+        matches!(pair.poll(consume_first), Poll::Ready(Ok(Answer::Tag(tag))) if &*tag == "first")
+    );
+    pair.send(&deliver(1, "second", 1, b"2"));
+    pair.send(&deliver(1, "first", 2, b"1"));
+    let bodies = [first, second].map(|ear| ear.delivered.lock().unwrap()[0].body.clone());
+    assert_eq!(bodies, ["1", "2"]);
+    assert!(pair.closed.is_none());
+}
+
+#[test]
+fn an_answer_about_a_consumer_nobody_asked_for_ends_the_connection() {
+    let mut pair = Pair::open();
+    let index = pair.channel();
+    let (_recorder, call) = pair.ask_to_consume(index, "mine");
+    pair.send(&[consume_ok(1, "yours")]);
+    assert_eq!(kind(&pair.closed), Some((ErrorKind::Protocol, Some(505))));
+    assert_eq!(error_of(pair.poll(call)).kind(), ErrorKind::Protocol);
+}
+
+#[test]
+fn the_answer_to_the_close_of_a_channel_ends_all_that_was_asked_on_it() {
+    let mut pair = Pair::open();
+    let index = pair.channel();
+    let (recorder, call) = pair.ask_to_consume(index, "tag");
+    let (dropped, abandoned) = pair.ask_to_consume(index, "other");
+    pair.engine.abandon_call(index, abandoned);
+    let declare = pair.declare(index, "a");
+    pair.engine.release_channel(index);
+    pair.receive();
+    // The close overtakes the consume, whose answer never comes.
+    let ok = on_channel(1, channel::AMQPMethod::CloseOk(channel::CloseOk {}));
+    pair.send(&[ok]);
+    for call in [call, declare] {
+        assert_eq!(error_of(pair.poll(call)).kind(), ErrorKind::Closed);
+    }
+    assert!(pair.closed.is_none());
+    for recorder in [recorder, dropped] {
+        assert_eq!(Arc::strong_count(&recorder), 1);
+        assert!(recorder.closed.lock().unwrap().is_empty());
+    }
+    pair.engine.open_channel().unwrap();
+    assert!(matches!(pair.receive()[..], [AMQPFrame::Method(1, _)]));
 }
 
 // Confirms.

@@ -18,8 +18,8 @@ use crate::task::Shared;
 
 /// A channel. Clones are handles of the same one; when the last is dropped (confirms not yet resolved count), the channel is closed.
 ///
-/// Every asynchronous method sends when first polled and waits for the broker's answer. Several may be under way at once; answers come in the order
-/// of the questions. All are cancel safe in the sense that dropping the future never disturbs others: the method was sent or was
+/// Every asynchronous method sends when first polled and waits for the broker's answer. Several may be under way at once; each gets
+/// its own answer. All are cancel safe in the sense that dropping the future never disturbs others: the method was sent or was
 /// not, and its answer is dropped. None has a deadline of its own; all end when channel or connection end.
 ///
 /// A method that the broker refuses closes the channel: the answer is [`ErrorKind::ChannelClosed`] with the broker's code, for this and everything
@@ -233,9 +233,13 @@ impl Channel {
         consume: &Consume<'_>,
         consumer: Arc<dyn Consumer>,
     ) -> Result<Arc<str>> {
+        let tag: Arc<str> = match consume.tag {
+            "" => self.0.shared.with(|engine| engine.next_consumer_tag()),
+            tag => tag.into(),
+        };
         let method = basic::AMQPMethod::Consume(basic::Consume {
             queue: name(consume.queue)?,
-            consumer_tag: name(consume.tag)?,
+            consumer_tag: name(&tag)?,
             no_local: false,
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
@@ -245,6 +249,7 @@ impl Channel {
         // Never the last to go under the lock: its drop may come back to the connection.
         let _kept = consumer.clone();
         let then = Then::Consume {
+            tag,
             consumer,
             no_ack: consume.no_ack,
         };
