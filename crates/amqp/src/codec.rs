@@ -342,12 +342,15 @@ pub(crate) fn put_ack(out: &mut Vec<u8>, channel: u16, tag: u64, multiple: bool)
     out.extend_from_slice(&[u8::from(multiple), END]);
 }
 
-/// Writes `basic.reject`, which every broker knows.
+/// Writes `basic.reject`, or, to give a delivery back, `basic.nack`: RabbitMQ 4.3 counts a reject against the
+/// delivery limit of a quorum queue, a nack not.
 pub(crate) fn put_reject(out: &mut Vec<u8>, channel: u16, tag: u64, requeue: bool) {
+    const NACK_REQUEUE: u8 = 0b10;
+    let (method, flags) = if requeue { (120, NACK_REQUEUE) } else { (90, 0) };
     put_head(out, METHOD, channel, 13);
-    out.extend_from_slice(&[0, 60, 0, 90]);
+    out.extend_from_slice(&[0, 60, 0, method]);
     out.extend_from_slice(&tag.to_be_bytes());
-    out.extend_from_slice(&[u8::from(requeue), END]);
+    out.extend_from_slice(&[flags, END]);
 }
 
 /// Writes a heartbeat.

@@ -39,13 +39,26 @@ fn our_writers_write_what_the_codec_crate_reads() {
         )
     );
     out.clear();
-    put_reject(&mut out, 7, 9, true);
+    put_reject(&mut out, 7, 9, false);
     assert_eq!(
         parsed(&out),
         on_basic(
             7,
             basic::AMQPMethod::Reject(basic::Reject {
                 delivery_tag: 9,
+                requeue: false
+            })
+        )
+    );
+    out.clear();
+    put_reject(&mut out, 7, 9, true);
+    assert_eq!(
+        parsed(&out),
+        on_basic(
+            7,
+            basic::AMQPMethod::Nack(basic::Nack {
+                delivery_tag: 9,
+                multiple: false,
                 requeue: true
             })
         )

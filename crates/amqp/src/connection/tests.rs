@@ -433,14 +433,12 @@ fn a_delivery_to_nobody_is_put_back() {
     let mut pair = Pair::open();
     pair.channel();
     pair.send(&deliver(1, "unknown", 1, b"x"));
-    let reject = basic::Reject {
+    let nack = basic::Nack {
         delivery_tag: 1,
+        multiple: false,
         requeue: true,
     };
-    assert_eq!(
-        pair.receive(),
-        [on_basic(1, basic::AMQPMethod::Reject(reject))]
-    );
+    assert_eq!(pair.receive(), [on_basic(1, basic::AMQPMethod::Nack(nack))]);
 }
 
 #[test]

@@ -348,7 +348,8 @@ impl Channel {
         self.settle(delivery_tag, None)
     }
 
-    /// Gives a delivery back: into the queue again, or to be dropped (or dead-lettered). Takes effect with the next write.
+    /// Gives a delivery back: into the queue again (a `basic.nack` frame), or to be dropped or dead-lettered (a `basic.reject` frame).
+    /// Takes effect with the next write.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).
@@ -356,7 +357,7 @@ impl Channel {
         self.settle(delivery_tag, Some(requeue))
     }
 
-    /// Same as [`nack`](Self::nack); the frame is `basic.reject` in both cases.
+    /// Same as [`nack`](Self::nack), the frames included.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).
