@@ -29,6 +29,7 @@ pub(crate) struct Desk {
 pub(crate) struct Served {
     event: &'static str,
     time: String,
+    kind: Kind,
     method: String,
     /// Bytes of JSON by argument.
     args: IndexMap<String, usize>,
@@ -36,6 +37,14 @@ pub(crate) struct Served {
     took: Duration,
     #[serde(flatten)]
     outcome: Outcome,
+}
+
+/// Whether somebody waits for the answer.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Call,
+    Cast,
 }
 
 #[derive(Serialize)]
@@ -47,8 +56,12 @@ enum Outcome {
 
 impl Record for Served {
     fn describe(&self, text: &mut Text) {
+        let kind = match self.kind {
+            Kind::Call => "call",
+            Kind::Cast => "cast",
+        };
         text.dim(&self.time)
-            .plain("  ")
+            .plain(format!("  {kind}  "))
             .bold(clean(&self.method))
             .plain("(");
         for (position, (name, bytes)) in self.args.iter().enumerate() {
@@ -119,6 +132,11 @@ impl Endpoint for Desk {
             let served = Served {
                 event: "request",
                 time,
+                kind: if call.is_call() {
+                    Kind::Call
+                } else {
+                    Kind::Cast
+                },
                 method: call.method().to_owned(),
                 args: sizes(&call),
                 took: started.elapsed(),

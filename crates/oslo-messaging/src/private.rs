@@ -1,8 +1,5 @@
 //! What the code printed by the macros calls, beyond the public API. Not for anyone else.
 
-// A failure is as large as what it carries; it is the rare case, and each of these is called once a request.
-#![allow(clippy::result_large_err)]
-
 use oslo_messaging_core::error::RemoteError;
 use oslo_messaging_core::rpc::ReplyBody;
 use oslo_messaging_core::rpc::endpoint::Invocation;

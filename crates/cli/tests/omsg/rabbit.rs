@@ -60,6 +60,7 @@ async fn an_echo_server_answers_calls_and_tells_of_each() {
         "{\"n\": 12345678901234567890123, \"x\": 1.10, \"s\": \"Zoë\", \"o\": {\"a\": [null]}}\n"
     );
     let request = record(&server.line().await);
+    assert_eq!(request["kind"], "call");
     assert_eq!(request["method"], "hello");
     assert_eq!(request["args"], json!({"n": 23, "x": 4, "s": 10, "o": 13}));
     assert_eq!(request["outcome"], "result");
@@ -117,7 +118,7 @@ async fn casts_reach_one_server_or_all() {
         "sent to_one to server one of notes; the bus has taken it\n"
     );
     let line = one.line().await;
-    assert!(line.contains("to_one(text 4 B)"), "{line}");
+    assert!(line.contains("cast  to_one(text 4 B)"), "{line}");
 
     let ended = run_beside(&url, &["--json", "cast", "notes", "to_all", "--fanout"]).await;
     assert_eq!(

@@ -455,7 +455,7 @@ impl fmt::Debug for RpcClient {
 fn read_outcome(outcome: Outcome) -> Result<RawJson> {
     match outcome {
         Outcome::Result(result) => Ok(result),
-        Outcome::Failure(failure) => Err(Error::from_failure(*failure)),
+        Outcome::Failure(failure) => Err(Error::from_failure(failure)),
         Outcome::Malformed(fault) => Err(Error::new(
             ErrorKind::Decode,
             "the method failed, why cannot be read",

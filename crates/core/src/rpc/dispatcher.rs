@@ -3,9 +3,6 @@
 //! Pure selection and invocation: it sees a decoded request and gives a reply body or a failure. Words
 //! and order of the failures are the reference's (parity D2 to D7, spec section 8.2).
 
-// A failure is made once per failed request, and an endpoint's signature should not speak of boxes.
-#![allow(clippy::result_large_err)]
-
 use std::sync::Arc;
 
 use oslo_messaging_proto::json::raw::RawJson;
@@ -85,11 +82,12 @@ impl Dispatcher {
     /// Finds the method and runs it.
     pub(crate) async fn dispatch(&self, request: &mut Request) -> Result<ReplyBody, Refused> {
         let (context, args) = (request.take_context(), request.take_args());
+        let is_call = request.msg_id().is_some();
         let (endpoint, method) = self.find(request).map_err(Refused::Dispatch)?;
         // Only now, since the reference looks for the method before it looks at the arguments.
         let args = args.map_err(|fault| Refused::Dispatch(fault.to_failure()))?;
         let Some(serializer) = self.serializer.as_deref() else {
-            let invocation = Invocation::new(method, &context, args);
+            let invocation = Invocation::new(method, &context, args).awaited(is_call);
             return endpoint
                 .call(&context, invocation)
                 .await
@@ -97,7 +95,9 @@ impl Dispatcher {
         };
         let context = serializer.deserialize_context(context).map_err(refused)?;
         let args = deserialize_args(serializer, &context, args).map_err(refused)?;
-        let invocation = Invocation::new(method, &context, args).with_serializer(Some(serializer));
+        let invocation = Invocation::new(method, &context, args)
+            .awaited(is_call)
+            .with_serializer(Some(serializer));
         endpoint
             .call(&context, invocation)
             .await

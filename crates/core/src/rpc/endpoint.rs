@@ -7,9 +7,6 @@
 //! answers with [`Invocation::respond`]. What goes wrong on purpose is a [`Failure`], made from the
 //! handler's own error type by [`IntoFailure`].
 
-// A failure is made once per failed request, and an endpoint's signature should not speak of boxes.
-#![allow(clippy::result_large_err)]
-
 use oslo_messaging_proto::json::raw::RawJson;
 use oslo_messaging_proto::json::value::Value;
 use oslo_messaging_proto::version::Version;
@@ -175,6 +172,7 @@ pub struct Invocation<'a> {
     method: &'a str,
     context: &'a Context,
     args: Args,
+    is_call: bool,
     serializer: Option<&'a dyn Serializer>,
 }
 
@@ -185,8 +183,15 @@ impl<'a> Invocation<'a> {
             method,
             context,
             args,
+            is_call: true,
             serializer: None,
         }
+    }
+
+    /// Notes whether somebody waits for the result.
+    pub(crate) fn awaited(mut self, is_call: bool) -> Self {
+        self.is_call = is_call;
+        self
     }
 
     /// Lets results pass through `serializer`.
@@ -198,6 +203,11 @@ impl<'a> Invocation<'a> {
     /// The method's name as the caller wrote it.
     pub fn method(&self) -> &'a str {
         self.method
+    }
+
+    /// Whether somebody waits for the result: a call, not a cast. One made by [`Invocation::new`] is a call.
+    pub fn is_call(&self) -> bool {
+        self.is_call
     }
 
     /// The arguments that nobody took yet.

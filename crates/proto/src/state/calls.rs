@@ -55,7 +55,7 @@ pub enum Outcome {
     /// The method returned this, `null` if nothing.
     Result(RawJson),
     /// The method, or the server, failed.
-    Failure(Box<Failure>),
+    Failure(Failure),
     /// The method failed, but the failure cannot be read.
     Malformed(FailureError),
 }
@@ -137,7 +137,7 @@ impl<W> Calls<W> {
         };
         let call = entry.get_mut();
         match (reply.failure(), reply.result()) {
-            (Some(Ok(failure)), _) => call.outcome = Some(Outcome::Failure(Box::new(failure))),
+            (Some(Ok(failure)), _) => call.outcome = Some(Outcome::Failure(failure)),
             (Some(Err(error)), _) => call.outcome = Some(Outcome::Malformed(error)),
             (None, Some(result)) => call.outcome = Some(Outcome::Result(result.clone())),
             (None, None) => {}

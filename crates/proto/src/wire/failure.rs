@@ -28,7 +28,11 @@ const REMOTE: &str = "_Remote";
 /// assert_eq!(failure.to_string(), "Remote error: ValueError no such node\n[].");
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct Failure(Box<Parts>);
+
+/// Boxed, so that a `Result` with a failure in it stays small.
+#[derive(Clone, PartialEq, Eq)]
+struct Parts {
     class: Option<String>,
     module: Option<String>,
     message: Option<String>,
@@ -68,14 +72,14 @@ impl Failure {
         args.push(b']');
         // Invariant: the writer escapes everything beyond ASCII.
         let args = String::from_utf8(args).expect("the writer gives pure ASCII");
-        Self {
+        Self(Box::new(Parts {
             class: Some(class.into()),
             module: Some(module.into()),
             message: Some(message),
             traceback: Vec::new(),
             args: RawJson::checked(Text::owned(args)),
             kwargs: RawJson::empty_object(),
-        }
+        }))
     }
 
     /// A built-in exception of Python, which every Python client rebuilds.
@@ -86,7 +90,7 @@ impl Failure {
     /// Sets the traceback; each item should end with a newline.
     #[must_use]
     pub fn with_traceback(mut self, traceback: Vec<String>) -> Self {
-        self.traceback = traceback;
+        self.0.traceback = traceback;
         self
     }
 
@@ -99,7 +103,7 @@ impl Failure {
         if args.kind() != Kind::Array {
             return Err(EncodeError::NotAList);
         }
-        self.args = args;
+        self.0.args = args;
         Ok(self)
     }
 
@@ -112,43 +116,43 @@ impl Failure {
         if kwargs.kind() != Kind::Object {
             return Err(EncodeError::NotAnObject);
         }
-        self.kwargs = kwargs;
+        self.0.kwargs = kwargs;
         Ok(self)
     }
 
     /// The name of the class; empty if none was sent.
     pub fn class(&self) -> &str {
-        self.class.as_deref().unwrap_or("")
+        self.0.class.as_deref().unwrap_or("")
     }
 
     /// The module it is defined in, `builtins` for built-in ones; empty if none was sent.
     pub fn module(&self) -> &str {
-        self.module.as_deref().unwrap_or("")
+        self.0.module.as_deref().unwrap_or("")
     }
 
     /// The text; empty if none was sent.
     pub fn message(&self) -> &str {
-        self.message.as_deref().unwrap_or("")
+        self.0.message.as_deref().unwrap_or("")
     }
 
     /// The formatted traceback, each item ending with a newline.
     pub fn traceback(&self) -> &[String] {
-        &self.traceback
+        &self.0.traceback
     }
 
     /// The positional arguments, a JSON list.
     pub fn args(&self) -> &RawJson {
-        &self.args
+        &self.0.args
     }
 
     /// The keyword arguments, a JSON object.
     pub fn kwargs(&self) -> &RawJson {
-        &self.kwargs
+        &self.0.kwargs
     }
 
     /// Text and traceback, as a rebuilt exception has it in Python: joined by newlines.
     pub fn remote_text(&self) -> String {
-        format!("{}\n{}", self.message(), self.traceback.join("\n"))
+        format!("{}\n{}", self.message(), self.0.traceback.join("\n"))
     }
 
     /// Reads the text in a reply's `failure`.
@@ -162,30 +166,30 @@ impl Failure {
         if raw.kind() != Kind::Object {
             return Err(FailureError::NotAnObject);
         }
-        let mut failure = Self {
+        let mut failure = Self(Box::new(Parts {
             class: None,
             module: None,
             message: None,
             traceback: Vec::new(),
             args: RawJson::empty_array(),
             kwargs: RawJson::empty_object(),
-        };
+        }));
         let mut members = Members::of(raw.as_str()).map_err(FailureError::Json)?;
         while let Some((key, place)) = members.next_member().map_err(FailureError::Json)? {
             let value = RawJson::checked(raw.text().slice(place));
             match &*key.decode() {
-                "class" => failure.class = text_of(&value),
-                "module" => failure.module = text_of(&value),
-                "message" => failure.message = text_of(&value),
-                "tb" => failure.traceback = lines_of(&value),
-                "args" if value.kind() == Kind::Array => failure.args = value,
-                "kwargs" if value.kind() == Kind::Object => failure.kwargs = value,
+                "class" => failure.0.class = text_of(&value),
+                "module" => failure.0.module = text_of(&value),
+                "message" => failure.0.message = text_of(&value),
+                "tb" => failure.0.traceback = lines_of(&value),
+                "args" if value.kind() == Kind::Array => failure.0.args = value,
+                "kwargs" if value.kind() == Kind::Object => failure.0.kwargs = value,
                 _ => {}
             }
         }
         // Wire: the name the module of built-in exceptions had in Python 2.
-        if failure.module.as_deref() == Some("exceptions") {
-            failure.module = Some("builtins".to_owned());
+        if failure.0.module.as_deref() == Some("exceptions") {
+            failure.0.module = Some("builtins".to_owned());
         }
         Ok(failure)
     }
@@ -208,16 +212,16 @@ impl Failure {
             push_string::<false>(&mut out, text);
         }
         out.extend_from_slice(b", \"tb\": [");
-        for (index, line) in self.traceback.iter().enumerate() {
+        for (index, line) in self.0.traceback.iter().enumerate() {
             if index > 0 {
                 out.extend_from_slice(b", ");
             }
             push_string::<false>(&mut out, line);
         }
         out.extend_from_slice(b"], \"args\": ");
-        push_raw::<false>(&mut out, self.args.as_str());
+        push_raw::<false>(&mut out, self.0.args.as_str());
         out.extend_from_slice(b", \"kwargs\": ");
-        push_raw::<false>(&mut out, self.kwargs.as_str());
+        push_raw::<false>(&mut out, self.0.kwargs.as_str());
         out.push(b'}');
         // Invariant: the writer escapes everything beyond ASCII.
         String::from_utf8(out).expect("the writer gives pure ASCII")
@@ -250,10 +254,10 @@ fn lines_of(value: &RawJson) -> Vec<String> {
 /// As the reference words a RemoteError: with the traceback as a Python list.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let class = self.class.as_deref().unwrap_or("None");
-        let message = self.message.as_deref().unwrap_or("None");
+        let class = self.0.class.as_deref().unwrap_or("None");
+        let message = self.0.message.as_deref().unwrap_or("None");
         write!(f, "Remote error: {class} {message}\n[")?;
-        for (index, line) in self.traceback.iter().enumerate() {
+        for (index, line) in self.0.traceback.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { ", " })?;
             write_python_string(f, line)?;
         }
@@ -303,7 +307,7 @@ impl fmt::Debug for Failure {
             .field("class", &self.class())
             .field("module", &self.module())
             .field("message", &self.message())
-            .field("traceback", &self.traceback.len())
+            .field("traceback", &self.0.traceback.len())
             .finish_non_exhaustive()
     }
 }

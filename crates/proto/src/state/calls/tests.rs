@@ -173,7 +173,7 @@ fn a_failure_finishes_a_call_and_one_that_cannot_be_read_does_too() {
     else {
         panic!("no failure");
     };
-    assert_eq!(*read, failure);
+    assert_eq!(read, failure);
     calls.insert(id(2), start + SECOND, None, start, ());
     let body = format!(
         r#"{{"failure": "[]", "ending": true, "_msg_id": "{}"}}"#,
