@@ -346,7 +346,11 @@ pub(crate) fn put_ack(out: &mut Vec<u8>, channel: u16, tag: u64, multiple: bool)
 /// delivery limit of a quorum queue, a nack not.
 pub(crate) fn put_reject(out: &mut Vec<u8>, channel: u16, tag: u64, requeue: bool) {
     const NACK_REQUEUE: u8 = 0b10;
-    let (method, flags) = if requeue { (120, NACK_REQUEUE) } else { (90, 0) };
+    let (method, flags) = if requeue {
+        (120, NACK_REQUEUE)
+    } else {
+        (90, 0)
+    };
     put_head(out, METHOD, channel, 13);
     out.extend_from_slice(&[0, 60, 0, method]);
     out.extend_from_slice(&tag.to_be_bytes());

@@ -17,7 +17,7 @@ use crate::codec::{
     self, BODY, FrameHead, HEADER, HEARTBEAT, METHOD, Malformed, Method, PROTOCOL_HEADER,
 };
 use crate::consumers::{Piece, Unexpected};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, TlsFault};
 use crate::handshake::{self, ServerProperties, Stage, Tuned};
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::methods::{Consumer, Delivered};
@@ -28,6 +28,9 @@ pub(crate) mod commands;
 
 /// Body frames from this size on are handed over as a part of the read buffer; smaller ones are copied.
 const SLICE_FROM: usize = 32 << 10;
+
+/// How the records begin by which TLS complains.
+const TLS_ALERT: &[u8] = &[21, 3];
 
 /// What the task has to do outside of the lock.
 pub(crate) enum Event {
@@ -286,6 +289,11 @@ impl Engine {
     fn next_frame(&mut self, now: Instant, input: &mut BytesMut) -> Result<bool, Fault> {
         if matches!(self.phase, Phase::Handshake(Stage::Start)) && input.first() == Some(&b'A') {
             return Ok(self.handle_protocol_header(input));
+        }
+        if matches!(self.phase, Phase::Handshake(Stage::Start)) && input.starts_with(TLS_ALERT) {
+            let text = "the peer wants TLS on this port";
+            self.end(Error::tls(TlsFault::WantsTls, text, None));
+            return Ok(false);
         }
         let head = codec::peek_frame(input, self.tuned.frame_max as usize)
             .map_err(|bad| Fault::new(501, bad.0))?;

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     VhostRefused,
     /// The peer broke the protocol. [`Error::code`] is the code this side closed the connection with (501 for a bad frame …).
     Protocol,
+    /// TLS failed: [`Error::tls_fault`] says why.
+    Tls,
     /// Nothing was received for two heartbeat intervals.
     HeartbeatLost,
     /// The broker closed the connection: [`Error::code`], [`Error::text`] and [`Error::method`] say why.
@@ -46,6 +48,34 @@ pub enum ErrorKind {
     UnknownDelivery,
 }
 
+/// Why TLS failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// A file of certificates or a key cannot be read or used, or the machine has no authorities to trust.
+    Files,
+    /// The peer's certificate is signed by nobody who is trusted.
+    UnknownIssuer,
+    /// The peer's certificate is for other names than the host's.
+    WrongName,
+    /// The peer's certificate, or one that it stands on, has expired.
+    Expired,
+    /// The peer's certificate is not valid yet; or this machine's clock is wrong.
+    NotYetValid,
+    /// The peer's certificate is none that a server may use: an authority's own, an outdated form, revoked …
+    Unusable,
+    /// The peer ended the handshake with an alert: it wants a certificate of this side, or another one than it got.
+    PeerRefused,
+    /// No version of TLS, or no cipher, that both sides speak.
+    NoCommonVersion,
+    /// The peer does not speak TLS on this port.
+    NotTls,
+    /// The peer wants TLS on this port, and was spoken to in the clear.
+    WantsTls,
+    /// Anything else that breaks the rules of TLS.
+    Broken,
+}
+
 /// The error of this crate. Clones share one allocation.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
@@ -55,6 +85,7 @@ struct Inner {
     code: Option<u16>,
     method: Option<(u16, u16)>,
     text: Cow<'static, str>,
+    tls: Option<TlsFault>,
     source: Option<io::Error>,
 }
 
@@ -66,6 +97,7 @@ impl Error {
             code: None,
             method: None,
             text: text.into(),
+            tls: None,
             source: None,
         }))
     }
@@ -83,18 +115,40 @@ impl Error {
             code: Some(code),
             method,
             text: text.into(),
+            tls: None,
             source: None,
         }))
     }
 
-    /// A failure of the socket.
+    /// A failure of the socket, or of TLS on it.
     pub(crate) fn io(text: &'static str, source: io::Error) -> Self {
+        #[cfg(feature = "tls")]
+        if let Some(fault) = crate::tls::fault_of(&source) {
+            return Self::tls(fault, text, Some(source));
+        }
         Self(Arc::new(Inner {
             kind: ErrorKind::Io,
             code: None,
             method: None,
             text: Cow::Borrowed(text),
+            tls: None,
             source: Some(source),
+        }))
+    }
+
+    /// A failure of TLS.
+    pub(crate) fn tls(
+        fault: TlsFault,
+        text: impl Into<Cow<'static, str>>,
+        source: Option<io::Error>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Tls,
+            code: None,
+            method: None,
+            text: text.into(),
+            tls: Some(fault),
+            source,
         }))
     }
 
@@ -123,11 +177,17 @@ impl Error {
         self.0.method
     }
 
+    /// Why TLS failed, for errors of kind [`ErrorKind::Tls`].
+    pub fn tls_fault(&self) -> Option<TlsFault> {
+        self.0.tls
+    }
+
     /// Whether the whole connection is gone, as opposed to one channel or one argument.
     pub fn is_connection_loss(&self) -> bool {
         matches!(
             self.0.kind,
             ErrorKind::Io
+                | ErrorKind::Tls
                 | ErrorKind::HeartbeatLost
                 | ErrorKind::ConnectionClosed
                 | ErrorKind::Protocol
@@ -144,6 +204,9 @@ impl fmt::Debug for Error {
         }
         if let Some(method) = self.0.method {
             debug.field("method", &method);
+        }
+        if let Some(fault) = self.0.tls {
+            debug.field("tls", &fault);
         }
         debug.field("text", &self.0.text);
         if let Some(source) = &self.0.source {

@@ -20,12 +20,15 @@ mod methods;
 mod options;
 mod properties;
 mod slots;
+mod socket;
 mod table;
 mod task;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "tls")]
+mod tls;
 
-pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::error::{Error, ErrorKind, Result, TlsFault};
 pub use crate::handle::channel::Channel;
 pub use crate::handle::confirm::Confirm;
 pub use crate::handle::connection::Connection;
@@ -36,3 +39,5 @@ pub use crate::methods::{
 pub use crate::options::{ConnectOptions, Login};
 pub use crate::properties::{EncodedProperties, Properties, PropertiesBuilder};
 pub use crate::table::{Table, Value};
+#[cfg(feature = "tls")]
+pub use crate::tls::{TlsOptions, TlsVersions, Trust};

@@ -293,6 +293,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         match pin!(self.stream.read_buf(&mut self.input)).poll(context) {
             Poll::Ready(Ok(0)) => Poll::Ready(Turn::Eof),
             Poll::Ready(Ok(_)) => Poll::Ready(Turn::Read),
+            // TLS without the peer's last word.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Turn::Eof)
+            }
             Poll::Ready(Err(error)) => {
                 Poll::Ready(Turn::Failed("reading from the socket failed", error))
             }

@@ -10,9 +10,11 @@
 //! | [`python`] | servers and clients of Python's oslo.messaging in a process driven from the test |
 //! | [`vectors`] | the scenarios recorded from oslo.messaging, as plain structs |
 //! | `conformance` | (feature of that name) what every driver must do, as a suite over its transports |
+//! | [`certificates`] | an authority of the test's own and certificates it signs |
 //! | [`skip()`] | the one way to leave a test that misses its services, refused in runs that must have them |
 //! | [`process`] | ports, programs and processes: what the others stand on |
 
+pub mod certificates;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod process;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -15,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::channel::Channel;
 use crate::handshake::ServerProperties;
 use crate::options::ConnectOptions;
+use crate::socket;
 use crate::task::{Shared, Status, Task};
 
 /// Time that the task has, beyond the deadline of a close, to see that it is over.
@@ -49,18 +49,36 @@ impl Connection {
     /// ```
     pub async fn connect_tcp(host: &str, port: u16, options: ConnectOptions) -> Result<Self> {
         let deadline = Instant::now() + options.connect_timeout;
-        let stream = match timeout(options.connect_timeout, TcpStream::connect((host, port))).await
-        {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(Error::io("no TCP connection to the broker", error)),
-            Err(_) => {
-                return Err(Error::new(
-                    ErrorKind::Timeout,
-                    "no TCP connection to the broker in time",
-                ));
-            }
-        };
-        prepare_socket(&stream, &options)?;
+        let stream = socket::open(host, port, &options, deadline).await?;
+        Self::handshake_until(stream, options, deadline).await
+    }
+
+    /// Connects over TLS and logs in, all within [`ConnectOptions::connect_timeout`]. The broker's certificate must be valid for `host`.
+    ///
+    /// Files of certificates are read anew with each call.
+    ///
+    /// Cancel safe: dropping the future closes the socket.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tls`] when TLS failed, see [`Error::tls_fault`]; otherwise as [`connect_tcp`](Self::connect_tcp).
+    ///
+    /// ```no_run
+    /// # async fn example() -> oslo_messaging_amqp::Result<()> {
+    /// use oslo_messaging_amqp::{ConnectOptions, Connection, TlsOptions};
+    /// let tls = TlsOptions::default();
+    /// let connection = Connection::connect_tls("broker-1", 5671, &tls, ConnectOptions::default()).await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tls")]
+    pub async fn connect_tls(
+        host: &str,
+        port: u16,
+        tls: &crate::tls::TlsOptions,
+        options: ConnectOptions,
+    ) -> Result<Self> {
+        let deadline = Instant::now() + options.connect_timeout;
+        let stream = socket::open(host, port, &options, deadline).await?;
+        let stream = crate::tls::secure(stream, host, tls, deadline).await?;
         Self::handshake_until(stream, options, deadline).await
     }
 
@@ -238,22 +256,4 @@ impl Drop for Inner {
 
 fn ended() -> Error {
     Error::new(ErrorKind::Closed, "the task of the connection has ended")
-}
-
-fn prepare_socket(stream: &TcpStream, options: &ConnectOptions) -> Result<()> {
-    let failed = |error| Error::io("the socket takes no options", error);
-    stream.set_nodelay(true).map_err(failed)?;
-    let socket = socket2::SockRef::from(stream);
-    if let Some(idle) = options.tcp_keepalive {
-        socket
-            .set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(idle))
-            .map_err(failed)?;
-    }
-    #[cfg(target_os = "linux")]
-    if options.tcp_user_timeout.is_some() {
-        socket
-            .set_tcp_user_timeout(options.tcp_user_timeout)
-            .map_err(failed)?;
-    }
-    Ok(())
 }
