@@ -20,7 +20,6 @@ mod methods;
 mod options;
 mod properties;
 mod slots;
-mod socket;
 mod table;
 mod task;
 #[cfg(test)]

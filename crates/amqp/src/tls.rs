@@ -7,12 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
-use tokio::net::TcpStream;
-use tokio::time::timeout_at;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
@@ -24,7 +19,7 @@ use tokio_rustls::rustls::{
     SignatureScheme, SupportedProtocolVersion, version,
 };
 
-use crate::error::{Error, ErrorKind, Result, TlsFault};
+use crate::error::{Error, Result, TlsFault};
 
 /// Whose signature on the broker's certificate counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,34 +67,8 @@ pub struct TlsOptions {
     pub versions: TlsVersions,
 }
 
-/// Puts TLS on a socket. The certificate must be valid for `host`, a name or an address.
-pub(crate) async fn secure(
-    stream: TcpStream,
-    host: &str,
-    options: &TlsOptions,
-    deadline: Instant,
-) -> Result<TlsStream<TcpStream>> {
-    let name = server_name(host)?;
-    let options = options.clone();
-    let work = async {
-        // Reads files: not on a thread that others wait for.
-        let config = tokio::task::spawn_blocking(move || client_config(&options))
-            .await
-            .map_err(|_| Error::new(ErrorKind::Closed, "the runtime is shutting down"))??;
-        TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
-            .map_err(|error| Error::io("no TLS connection to the broker", error))
-    };
-    timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
-        Err(Error::new(
-            ErrorKind::Timeout,
-            "the broker did not finish the TLS handshake in time",
-        ))
-    })
-}
-
-fn server_name(host: &str) -> Result<ServerName<'static>> {
+/// What the certificate must be valid for.
+pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>> {
     // The zone of a link-local address means something to this machine only.
     let address = host.split('%').next().unwrap_or(host);
     if let Ok(address) = address.parse::<IpAddr>() {
@@ -109,7 +78,8 @@ fn server_name(host: &str) -> Result<ServerName<'static>> {
         .map_err(|_| Error::invalid("the host is no name that a certificate could be for"))
 }
 
-fn client_config(options: &TlsOptions) -> Result<ClientConfig> {
+/// What rustls is asked for. Reads files.
+pub(crate) fn client_config(options: &TlsOptions) -> Result<ClientConfig> {
     let provider = Arc::new(crypto::ring::default_provider());
     let versions: &[&SupportedProtocolVersion] = match options.versions {
         TlsVersions::All => &[&version::TLS13, &version::TLS12],
@@ -175,7 +145,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+pub(crate) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
@@ -284,6 +254,3 @@ impl ServerCertVerifier for Trusting {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
-
-#[cfg(test)]
-mod tests;

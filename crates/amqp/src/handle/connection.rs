@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use crate::connection::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::channel::Channel;
+use crate::handle::socket;
 use crate::handshake::ServerProperties;
 use crate::options::ConnectOptions;
-use crate::socket;
 use crate::task::{Shared, Status, Task};
 
 /// Time that the task has, beyond the deadline of a close, to see that it is over.
@@ -78,7 +78,7 @@ impl Connection {
     ) -> Result<Self> {
         let deadline = Instant::now() + options.connect_timeout;
         let stream = socket::open(host, port, &options, deadline).await?;
-        let stream = crate::tls::secure(stream, host, tls, deadline).await?;
+        let stream = socket::secure(stream, host, tls, deadline).await?;
         Self::handshake_until(stream, options, deadline).await
     }
 

@@ -3,3 +3,4 @@
 pub(crate) mod channel;
 pub(crate) mod confirm;
 pub(crate) mod connection;
+pub(crate) mod socket;

@@ -1,18 +1,28 @@
 //! TLS against a server in the same process: who is trusted, and what every refusal is called.
 
-use std::time::Duration;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use oslo_messaging_testkit::certificates::{Authority, Identity, Validity};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{
+    ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier, crypto,
+    version,
+};
 
-use super::*;
+use super::secure;
+use crate::error::{Error, ErrorKind, Result, TlsFault};
 use crate::handle::connection::Connection;
 use crate::options::ConnectOptions;
+use crate::tls::{TlsOptions, TlsVersions, Trust, certificates, client_config, server_name};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -49,7 +59,7 @@ impl Scene {
     }
 }
 
-type Builder = tokio_rustls::rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>;
+type Builder = ConfigBuilder<ServerConfig, WantsVerifier>;
 
 fn server_builder(versions: &[&'static SupportedProtocolVersion]) -> Builder {
     ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))

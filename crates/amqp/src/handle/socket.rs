@@ -1,4 +1,4 @@
-//! From a host name to a TCP socket with its options: addresses tried in turn, none at the expense of the others.
+//! From a host name to a TCP socket with its options, or TLS on it: addresses tried in turn, none at the expense of the others.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +9,8 @@ use tokio::time::{timeout, timeout_at};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::ConnectOptions;
+#[cfg(feature = "tls")]
+use crate::tls;
 
 /// Probes that a dead peer may leave unanswered, where the system can be told.
 #[cfg(target_os = "linux")]
@@ -38,6 +40,34 @@ pub(crate) async fn open(
     let stream = connect_any(&addresses, deadline).await?;
     prepare(&stream, options)?;
     Ok(stream)
+}
+
+/// Puts TLS on a socket. The certificate must be valid for `host`, a name or an address.
+#[cfg(feature = "tls")]
+pub(crate) async fn secure(
+    stream: TcpStream,
+    host: &str,
+    options: &tls::TlsOptions,
+    deadline: Instant,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let name = tls::server_name(host)?;
+    let options = options.clone();
+    let work = async {
+        // Reads files: not on a thread that others wait for.
+        let config = tokio::task::spawn_blocking(move || tls::client_config(&options))
+            .await
+            .map_err(|_| Error::new(ErrorKind::Closed, "the runtime is shutting down"))??;
+        tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
+            .connect(name, stream)
+            .await
+            .map_err(|error| Error::io("no TLS connection to the broker", error))
+    };
+    timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Timeout,
+            "the broker did not finish the TLS handshake in time",
+        ))
+    })
 }
 
 /// The first address that answers. Each may take its share of the time left, so that a silent one leaves time for the next.
@@ -83,6 +113,9 @@ fn prepare(stream: &TcpStream, options: &ConnectOptions) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(all(test, feature = "tls"))]
+mod tls_tests;
 
 #[cfg(test)]
 mod tests {
