@@ -1,5 +1,6 @@
 //! Ports, programs and processes of the test services: how they are found, signalled and never left behind.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -63,6 +64,57 @@ fn pid_of(pid: u32) -> io::Result<Pid> {
         .ok()
         .and_then(Pid::from_raw)
         .ok_or_else(|| io::Error::other(format!("{pid} is not a process id")))
+}
+
+/// Remote ports of the TCP connections over IPv4 that the process `pid` holds open, in ascending order.
+///
+/// # Errors
+///
+/// When there is no such process, or it belongs to another user.
+pub fn connected_ports(pid: u32) -> io::Result<Vec<u16>> {
+    let mut sockets = HashSet::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        // A descriptor may be closed while we look.
+        let Ok(target) = std::fs::read_link(entry?.path()) else {
+            continue;
+        };
+        let inode = target
+            .to_str()
+            .and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']'));
+        sockets.extend(inode.map(str::to_owned));
+    }
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
+    let mut ports: Vec<u16> = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| established(line, &sockets))
+        .collect();
+    ports.sort_unstable();
+    Ok(ports)
+}
+
+/// The remote port in a line of the kernel's table of sockets, if it is an established one of `sockets`.
+fn established(line: &str, sockets: &HashSet<String>) -> Option<u16> {
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    let (remote, state, inode) = (columns.get(2)?, columns.get(3)?, columns.get(9)?);
+    let (_, port) = remote.split_once(':')?;
+    let ours = *state == "01" && sockets.contains(*inode);
+    u16::from_str_radix(port, 16).ok().filter(|_| ours)
+}
+
+/// Resident memory of the process `pid` in bytes.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn resident_bytes(pid: u32) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kilobytes = status.lines().find_map(|line| {
+        let (number, _) = line.strip_prefix("VmRSS:")?.trim().split_once(' ')?;
+        number.parse::<u64>().ok()
+    });
+    // A process that has ended and was not waited for has no memory.
+    Ok(kilobytes.unwrap_or(0) * 1024)
 }
 
 /// Waits until `condition` holds, looking every [`POLL`].
@@ -173,4 +225,27 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.process_group(0);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_a_process_is_connected_to_are_found() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let own = std::process::id();
+        let before = connected_ports(own).expect("our own sockets");
+        assert!(!before.contains(&port), "listening is not connected");
+        let stream = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+        assert!(
+            connected_ports(own)
+                .expect("our own sockets")
+                .contains(&port)
+        );
+        drop(stream);
+        assert!(resident_bytes(own).expect("our own status") > 100_000);
+        assert!(connected_ports(u32::MAX).is_err());
+    }
 }

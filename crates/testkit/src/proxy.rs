@@ -66,6 +66,8 @@ struct Shared {
 struct Rules {
     /// How often all connections were cut.
     cuts: u64,
+    /// How often all connections were forsaken.
+    forsaken: u64,
     /// Per [`Direction`]: nothing passes.
     paused: [bool; 2],
     /// How long every piece takes on its way.
@@ -155,6 +157,12 @@ impl Proxy {
         self.shared
             .rules
             .send_modify(|rules| rules.paused = [false; 2]);
+    }
+
+    /// Lets nothing pass any more on the connections that are open now, for good, without telling either side: a
+    /// firewall that has forgotten them. New connections are not touched. They end when the proxy or a cut ends them.
+    pub fn forsake(&self) {
+        self.shared.rules.send_modify(|rules| rules.forsaken += 1);
     }
 
     /// Delays everything by `delay` in each direction, keeping the order.
@@ -264,7 +272,7 @@ impl Drop for Open<'_> {
 
 async fn serve(mut client: TcpStream, shared: Arc<Shared>, mut rules: watch::Receiver<Rules>) {
     let open = Open::new(&shared);
-    let cuts = rules.borrow_and_update().cuts;
+    let Rules { cuts, forsaken, .. } = *rules.borrow_and_update();
     let cut = {
         let mut rules = rules.clone();
         async move { rules.wait_for(|rules| rules.cuts != cuts).await.map(drop) }
@@ -281,8 +289,8 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>, mut rules: watch::Rec
     let _ = broker.set_nodelay(true);
     let (from_client, to_client) = client.split();
     let (from_broker, to_broker) = broker.split();
-    let forth = Pump::new(&shared, Direction::ToBroker).run(from_client, to_broker);
-    let back = Pump::new(&shared, Direction::ToClient).run(from_broker, to_client);
+    let forth = Pump::new(&shared, Direction::ToBroker, forsaken).run(from_client, to_broker);
+    let back = Pump::new(&shared, Direction::ToClient, forsaken).run(from_broker, to_client);
     tokio::select! {
         _ = async { tokio::try_join!(forth, back) } => {}
         _ = cut => {
@@ -305,14 +313,17 @@ struct Pump<'a> {
     shared: &'a Shared,
     direction: Direction,
     rules: watch::Receiver<Rules>,
+    /// Value of [`Rules::forsaken`] when the connection was made.
+    era: u64,
 }
 
 impl<'a> Pump<'a> {
-    fn new(shared: &'a Shared, direction: Direction) -> Self {
+    fn new(shared: &'a Shared, direction: Direction, era: u64) -> Self {
         Self {
             shared,
             direction,
             rules: shared.rules.subscribe(),
+            era,
         }
     }
 
@@ -359,8 +370,9 @@ impl<'a> Pump<'a> {
     }
 
     async fn passable(&mut self) -> io::Result<Rules> {
-        let way = self.direction as usize;
-        let rules = self.rules.wait_for(|rules| !rules.paused[way]).await;
+        let (way, era) = (self.direction as usize, self.era);
+        let passable = |rules: &Rules| !rules.paused[way] && rules.forsaken == era;
+        let rules = self.rules.wait_for(passable).await;
         rules.map(|rules| *rules).map_err(io::Error::other)
     }
 

@@ -24,13 +24,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::process::{find_program, wait_until};
+use crate::process::wait_until;
+use crate::rabbit::install::{Installation, erl_call_program};
+use crate::rabbit::vhost::Vhost;
 use crate::skip::skip;
 
+pub mod cluster;
+pub mod install;
 pub mod node;
 pub mod vhost;
-
-use self::vhost::Vhost;
 
 /// URL of the shared broker of a run, with the user `guest` and the virtual host `/`.
 pub const URL_VARIABLE: &str = "OSLO_TEST_RABBIT_URL";
@@ -41,8 +43,6 @@ pub const HOME_VARIABLE: &str = "OSLO_TEST_RABBIT_HOME";
 /// Port of the `epmd` that knows the shared node.
 pub const EPMD_VARIABLE: &str = "OSLO_TEST_RABBIT_EPMD_PORT";
 
-/// Folder of RabbitMQ's own scripts in Debian's package; the wrappers in `PATH` insist on being root.
-const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 const ADMIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Numbers virtual hosts and questions of this process.
@@ -55,6 +55,7 @@ pub struct Broker {
     node: String,
     home: PathBuf,
     epmd_port: u16,
+    installation: Installation,
 }
 
 /// The shared broker of this run, or `None` after one line that says why the test was skipped.
@@ -91,6 +92,7 @@ impl Broker {
             node: variable(NODE_VARIABLE)?,
             home: variable(HOME_VARIABLE)?.into(),
             epmd_port: variable(EPMD_VARIABLE)?.parse().ok()?,
+            installation: Installation::of_environment(),
         })
     }
 
@@ -135,13 +137,27 @@ impl Broker {
             self.clone(),
             format!("{name}-{}-{number}", std::process::id()),
         );
-        let binary = erlang_binary(vhost.name());
+        self.add_vhost(vhost.name()).await?;
+        Ok(vhost)
+    }
+
+    /// A handle on the virtual host `name`, which some broker of the same cluster has made.
+    pub fn vhost(&self, name: &str) -> Vhost {
+        Vhost::new(self.clone(), name.to_owned())
+    }
+
+    /// Makes the virtual host `name` again after [`Vhost::delete`], on which `guest` may do everything.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or refuses.
+    pub async fn add_vhost(&self, name: &str) -> io::Result<()> {
+        let binary = erlang_binary(name);
         self.run(&format!(
             "ok = rabbit_vhost:add({binary}, <<\"test\">>), ok = rabbit_auth_backend_internal:set_permissions(\
              <<\"guest\">>, {binary}, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)"
         ))
-        .await?;
-        Ok(vhost)
+        .await
     }
 
     /// Creates the user `name` with a password and no permissions.
@@ -153,6 +169,19 @@ impl Broker {
         let (name, password) = (erlang_binary(name), erlang_binary(password));
         self.run(&format!(
             "ok = rabbit_auth_backend_internal:add_user({name}, {password}, <<\"test\">>)"
+        ))
+        .await
+    }
+
+    /// Deletes the user `name`; the broker closes its connections.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached or there is no such user.
+    pub async fn delete_user(&self, name: &str) -> io::Result<()> {
+        let name = erlang_binary(name);
+        self.run(&format!(
+            "ok = rabbit_auth_backend_internal:delete_user({name}, <<\"test\">>)"
         ))
         .await
     }
@@ -189,9 +218,24 @@ impl Broker {
     ///
     /// When it cannot be started, fails, or takes more than 30 seconds.
     pub async fn ctl(&self, args: &[&str]) -> io::Result<String> {
-        let mut command = Command::new(script("rabbitmqctl")?);
+        let mut command = self.installation.command("rabbitmqctl", &self.home)?;
         command.args(["-q", "-n", &self.node]).args(args);
-        self.output(command, "").await
+        self.output(command.into(), "").await
+    }
+
+    /// The broker's version, such as `3.10.8`.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn version(&self) -> io::Result<String> {
+        self.eval("list_to_binary(element(2, application:get_key(rabbit, vsn)))")
+            .await
+    }
+
+    /// Erlang name of the node.
+    pub fn node_name(&self) -> &str {
+        &self.node
     }
 
     /// Whether the broker has come up and answers questions.
@@ -221,6 +265,7 @@ impl Broker {
 
     async fn erl_call(&self, expressions: &str) -> io::Result<String> {
         let mut command = Command::new(erl_call_program()?);
+        command.current_dir(&self.home);
         // A name of its own for each: by default all are called alike, and the node takes only one of a name at a time.
         let name = format!(
             "ask{}x{}",
@@ -246,7 +291,6 @@ impl Broker {
             .env("HOME", &self.home)
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
-            .current_dir(&self.home)
             .kill_on_drop(true)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -286,34 +330,7 @@ pub fn erlang_binary(text: &str) -> String {
 
 /// Whether RabbitMQ is installed here, so that a private node can be started.
 pub fn is_installed() -> bool {
-    script("rabbitmq-server").is_ok() && erl_call_program().is_ok()
-}
-
-fn script(name: &str) -> io::Result<PathBuf> {
-    let own = PathBuf::from(SCRIPTS).join(name);
-    if own.is_file() {
-        return Ok(own);
-    }
-    find_program(name, &[])
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} is not installed")))
-}
-
-/// `erl_call` is part of Erlang but not in `PATH`: it lies beside the runtime, whose folder carries a version.
-fn erl_call_program() -> io::Result<PathBuf> {
-    let missing = || io::Error::new(io::ErrorKind::NotFound, "erl_call is not installed");
-    if let Some(found) = find_program("erl_call", &[]) {
-        return Ok(found);
-    }
-    let erl = find_program("erl", &[])
-        .ok_or_else(missing)?
-        .canonicalize()?;
-    let root = erl.ancestors().nth(2).ok_or_else(missing)?;
-    std::fs::read_dir(root)?
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("erts-"))
-        .map(|entry| entry.path().join("bin/erl_call"))
-        .find(|path| path.is_file())
-        .ok_or_else(missing)
+    Installation::of_environment().is_present()
 }
 
 fn unhex(digits: &str) -> Option<Vec<u8>> {

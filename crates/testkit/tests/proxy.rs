@@ -152,6 +152,24 @@ async fn a_paused_proxy_is_silent_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn forsaken_connections_are_silent_for_good_and_new_ones_are_served() {
+    let proxy = echo().await;
+    let mut old = connect(&proxy).await;
+    say(&mut old, b"a").await.unwrap();
+    proxy.forsake();
+    old.write_all(b"lost").await.unwrap();
+    assert_eq!(
+        say(&mut connect(&proxy).await, b"new").await.unwrap(),
+        b"new"
+    );
+    proxy.resume();
+    assert!(
+        timeout(SHORT, old.read_u8()).await.is_err(),
+        "neither an answer nor an end"
+    );
+}
+
+#[tokio::test]
 async fn delay_and_bandwidth_take_their_time() {
     let proxy = echo().await;
     let mut stream = connect(&proxy).await;

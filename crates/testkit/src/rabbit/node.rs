@@ -8,7 +8,9 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -18,12 +20,17 @@ use tokio::net::TcpStream;
 use crate::process::{
     Guardian, command, find_program, free_port, send_signal, wait_for_exit, wait_until,
 };
-use crate::rabbit::{Broker, is_installed, script};
+use crate::rabbit::install::Installation;
+use crate::rabbit::{Broker, is_installed};
 use crate::skip::skip;
+
+/// More lines for the `rabbitmq.conf` of every node that this run starts.
+pub const CONFIG_VARIABLE: &str = "OSLO_TEST_RABBIT_CONFIG";
 
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const EPMD_LIMIT: Duration = Duration::from_secs(10);
+const COOKIE: &str = ".erlang.cookie";
 
 /// A broker that belongs to one test (or to a whole run); stopped when dropped. Administered through [`Broker`], to
 /// which it dereferences.
@@ -31,8 +38,8 @@ const EPMD_LIMIT: Duration = Duration::from_secs(10);
 pub struct Node {
     // Dropped in this order: processes first, then the guardian, then the folder.
     server: Option<Child>,
-    epmd: Child,
-    guardian: Guardian,
+    epmd: Arc<Epmd>,
+    guardian: Arc<Guardian>,
     broker: Broker,
     ports: Ports,
     folder: TempDir,
@@ -42,7 +49,43 @@ pub struct Node {
 struct Ports {
     amqp: u16,
     distribution: u16,
-    epmd: u16,
+}
+
+/// A name server of Erlang nodes, shared by the nodes of a cluster; killed with the last of them.
+#[derive(Debug)]
+struct Epmd {
+    port: u16,
+    process: Child,
+    guardian: Arc<Guardian>,
+}
+
+impl Drop for Epmd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.guardian.forget("epmd");
+    }
+}
+
+/// What distinguishes a node from a plain one.
+#[derive(Debug)]
+pub struct NodeOptions<'a> {
+    /// Which RabbitMQ to start; that of the environment by default.
+    pub installation: Installation,
+    /// More lines for its `rabbitmq.conf`; those of `OSLO_TEST_RABBIT_CONFIG` by default.
+    pub config: String,
+    /// A node whose cookie and name server it shares, so that both can join one cluster.
+    pub beside: Option<&'a Node>,
+}
+
+impl Default for NodeOptions<'_> {
+    fn default() -> Self {
+        Self {
+            installation: Installation::of_environment(),
+            config: std::env::var(CONFIG_VARIABLE).unwrap_or_default(),
+            beside: None,
+        }
+    }
 }
 
 impl Deref for Node {
@@ -60,29 +103,58 @@ impl Node {
     ///
     /// When RabbitMQ is not installed or does not come up within 90 seconds; the text ends with what it printed.
     pub async fn boot() -> io::Result<Self> {
+        Self::boot_with(NodeOptions::default()).await
+    }
+
+    /// Starts a node of the RabbitMQ that `scripts/setup-rabbitmq` put into the folder `root`. Needs root.
+    ///
+    /// # Errors
+    ///
+    /// See [`Node::boot`].
+    pub async fn boot_version(root: &Path) -> io::Result<Self> {
+        let installation = Installation::in_root(root);
+        Self::boot_with(NodeOptions {
+            installation,
+            ..NodeOptions::default()
+        })
+        .await
+    }
+
+    /// Starts a node as `options` want it and waits until it takes connections.
+    ///
+    /// # Errors
+    ///
+    /// See [`Node::boot`].
+    pub async fn boot_with(options: NodeOptions<'_>) -> io::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("oslo-test-rabbit-")
             .tempdir()?;
-        let guardian = Guardian::start(folder.path())?;
+        let guardian = Arc::new(Guardian::start(folder.path())?);
         let home = folder.path().join("home");
         fs::create_dir(&home)?;
-        let cookie = home.join(".erlang.cookie");
-        fs::write(&cookie, format!("{:032X}", fastrand::u128(..)))?;
-        fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))?;
+        let cookie = match options.beside {
+            Some(node) => fs::read_to_string(node.broker.home.join(COOKIE))?,
+            None => format!("{:032X}", fastrand::u128(..)),
+        };
+        fs::write(home.join(COOKIE), cookie)?;
+        fs::set_permissions(home.join(COOKIE), fs::Permissions::from_mode(0o400))?;
         fs::write(folder.path().join("enabled_plugins"), "[].")?;
-        fs::write(folder.path().join("rabbitmq.conf"), "log.console = false\n")?;
+        let config = format!("log.console = false\n{}\n", options.config);
+        fs::write(folder.path().join("rabbitmq.conf"), config)?;
         let ports = Ports {
             amqp: free_port()?,
             distribution: free_port()?,
-            epmd: free_port()?,
         };
-        let epmd = start_epmd(ports.epmd, &guardian).await?;
-        let node = format!("test{}@localhost", ports.amqp);
+        let epmd = match options.beside {
+            Some(node) => Arc::clone(&node.epmd),
+            None => Arc::new(start_epmd(free_port()?, &guardian).await?),
+        };
         let broker = Broker {
             port: ports.amqp,
-            node,
+            node: format!("test{}@localhost", ports.amqp),
             home,
-            epmd_port: ports.epmd,
+            epmd_port: epmd.port,
+            installation: options.installation,
         };
         let mut node = Self {
             server: None,
@@ -112,6 +184,16 @@ impl Node {
     /// A handle on this broker for other tasks; it does not keep the node alive.
     pub fn broker(&self) -> Broker {
         self.broker.clone()
+    }
+
+    /// Whether its process runs (or is paused).
+    pub fn has_process(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// The process id of the broker, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
     }
 
     /// Starts the node again after [`Node::stop`] or [`Node::kill`], on the same ports and data, and waits until it
@@ -207,8 +289,9 @@ impl Node {
             .create(true)
             .append(true)
             .open(folder.join("printed"))?;
-        command(script("rabbitmq-server")?)
-            .current_dir(folder)
+        self.broker
+            .installation
+            .command("rabbitmq-server", folder)?
             .env("HOME", &self.broker.home)
             .env("RABBITMQ_NODENAME", &self.broker.node)
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
@@ -227,7 +310,7 @@ impl Node {
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 "-start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
             )
-            .env("ERL_EPMD_PORT", self.ports.epmd.to_string())
+            .env("ERL_EPMD_PORT", self.epmd.port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             // With this the start script becomes the broker instead of waiting for it: the process id is the broker's.
             .env("RUNNING_UNDER_SYSTEMD", "true")
@@ -241,41 +324,37 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        for (name, process) in [
-            ("server", self.server.as_mut()),
-            ("epmd", Some(&mut self.epmd)),
-        ] {
-            if let Some(process) = process {
-                let _ = process.kill();
-                let _ = process.wait();
-                self.guardian.forget(name);
-            }
+        if let Some(server) = self.server.as_mut() {
+            let _ = server.kill();
+            let _ = server.wait();
+            self.guardian.forget("server");
         }
     }
 }
 
 /// Starts the node's own name server and waits for it: a node that finds none would start one that stays behind.
-async fn start_epmd(port: u16, guardian: &Guardian) -> io::Result<Child> {
+async fn start_epmd(port: u16, guardian: &Arc<Guardian>) -> io::Result<Epmd> {
     let program =
         find_program("epmd", &[]).ok_or_else(|| io::Error::other("epmd is not installed"))?;
-    let mut epmd = command(program)
+    let process = command(program)
         .env("ERL_EPMD_PORT", port.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let watched = guardian.watch("epmd", epmd.id());
-    let ready = wait_until("start of epmd", EPMD_LIMIT, async || {
+    // From here on its end is the owner's.
+    let epmd = Epmd {
+        port,
+        process,
+        guardian: Arc::clone(guardian),
+    };
+    guardian.watch("epmd", epmd.process.id())?;
+    wait_until("start of epmd", EPMD_LIMIT, async || {
         Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
             .is_ok())
     })
-    .await;
-    if let Err(error) = watched.and(ready) {
-        let _ = epmd.kill();
-        let _ = epmd.wait();
-        return Err(error);
-    }
+    .await?;
     Ok(epmd)
 }

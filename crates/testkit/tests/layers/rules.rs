@@ -3,7 +3,7 @@
 use crate::source::{Crate, Dependency, File, Tree};
 
 /// Crates by floor; each may depend on lower floors only.
-const FLOORS: [(&str, u8); 10] = [
+const FLOORS: [(&str, u8); 11] = [
     ("oslo-messaging-proto", 1),
     ("oslo-messaging-amqp", 1),
     ("oslo-messaging-macros", 1),
@@ -12,6 +12,7 @@ const FLOORS: [(&str, u8); 10] = [
     ("oslo-messaging-testkit", 3),
     ("oslo-messaging", 4),
     ("oslo-messaging-cli", 5),
+    ("oslo-messaging-faults", 5),
     ("oslo-messaging-examples", 5),
     ("oslo-messaging-fuzz", 5),
 ];
