@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::events::Events;
 
 /// A boxed future, as the object-safe methods of the seam return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -61,6 +62,11 @@ pub trait Driver: Send + Sync + 'static {
 
     /// How the driver is doing, without waiting for anything.
     fn health(&self) -> Health;
+
+    /// News of connections and consumers, from now on. A bus that has none says nothing.
+    fn events(&self) -> Events {
+        Events::none()
+    }
 
     /// Ends all subscriptions and connections and joins the driver's tasks. Later operations fail
     /// with [`Closed`](crate::error::ErrorKind::Closed). Bounded in time by the driver itself.
@@ -277,9 +283,16 @@ pub trait Inbox: Send + Sync + 'static {
 pub enum ListenerEvent {
     /// Deliveries have stopped: the connection or the consumer was lost. The driver is repairing it.
     Interrupted,
+    /// The old queue cannot be had any more, and another one takes its place: from now on this is the
+    /// subscription's address. Comes before the `Restored` that follows, which says `recreated`.
+    Renamed {
+        /// What [`Listener::address`] would say of a new subscription.
+        address: String,
+    },
     /// Deliveries flow again.
     Restored {
-        /// The queue had vanished and was made anew: what was in it is lost.
+        /// Messages that the bus had taken may be lost: those in the subscription's own queue, or, for
+        /// [`Subscription::Replies`], requests in the queues of servers.
         recreated: bool,
     },
     /// The driver gave up; there will be no more deliveries.
@@ -397,7 +410,7 @@ pub trait Settler: Send + Sync + 'static {
 
 /// A subscription in force.
 pub trait Listener: Send + Sync + 'static {
-    /// The name others reach it by, for [`Subscription::Replies`].
+    /// The name others reach it by, for [`Subscription::Replies`], as it was when the subscription began.
     fn address(&self) -> Option<&str>;
 
     /// Stops new deliveries; those handed out can still be settled. Resolves when none will come.
@@ -421,4 +434,8 @@ pub struct Health {
     pub last_error: Option<String>,
     /// Consumers in force.
     pub consumers: usize,
+    /// The reply queue calls wait at, once there was a call. Filled in by the transport.
+    pub reply_queue: Option<String>,
+    /// Calls that wait for a reply. Filled in by the transport.
+    pub calls_in_flight: usize,
 }

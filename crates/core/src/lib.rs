@@ -3,6 +3,7 @@
 pub mod context;
 pub mod driver;
 pub mod error;
+pub mod events;
 pub mod memory;
 mod replies;
 pub mod rpc;

@@ -36,7 +36,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// The calls of one transport that wait for a reply.
 pub(crate) struct Replies {
     shared: Arc<Shared>,
-    address: String,
     listener: Mutex<Option<Box<dyn Listener>>>,
     reaper: Mutex<Option<JoinHandle<()>>>,
 }
@@ -50,6 +49,8 @@ struct Shared {
 
 struct State {
     calls: Calls<Arc<Slot>>,
+    /// The name of the reply queue.
+    address: Arc<str>,
     /// Until when the reaper sleeps.
     alarm_at: Option<Instant>,
     ended: Option<Ended>,
@@ -71,6 +72,8 @@ pub(crate) struct Registered {
     pub(crate) slot: Arc<Slot>,
     /// The bus lost connections or queues a moment ago: servers may be missing for a while.
     pub(crate) unsettled: bool,
+    /// Where the reply has to go.
+    pub(crate) address: Arc<str>,
 }
 
 impl Replies {
@@ -79,25 +82,31 @@ impl Replies {
         let shared = Arc::new(Shared::new());
         let inbox = Arc::clone(&shared) as Arc<dyn Inbox>;
         let listener = driver.listen(Subscription::Replies, inbox).await?;
-        let Some(address) = listener.address().map(str::to_owned) else {
+        let Some(address) = listener.address() else {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "the driver gave the reply queue no name, so nobody could answer",
             ));
         };
-        let reaper = tokio::spawn(reap(Arc::clone(&shared)));
         debug!(reply_queue = address, "listening for replies");
+        {
+            let mut state = shared.lock();
+            // A new name may have been told already.
+            if state.address.is_empty() {
+                state.address = address.into();
+            }
+        }
+        let reaper = tokio::spawn(reap(Arc::clone(&shared)));
         Ok(Arc::new(Self {
             shared,
-            address,
             listener: Mutex::new(Some(listener)),
             reaper: Mutex::new(Some(reaper)),
         }))
     }
 
     /// The name of the reply queue.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    pub(crate) fn address(&self) -> Arc<str> {
+        Arc::clone(&self.shared.lock().address)
     }
 
     /// How many calls wait.
@@ -131,6 +140,7 @@ impl Replies {
             .insert(id, at, monitor, now_std, Arc::clone(&slot));
         let unsettled =
             state.lost_at.is_some() || state.unsettled_until.is_some_and(|until| now < until);
+        let address = Arc::clone(&state.address);
         let earliest = monitor.map_or(deadline, |monitor| {
             deadline_after(now, monitor).min(deadline)
         });
@@ -142,7 +152,11 @@ impl Replies {
         if too_late {
             self.shared.alarm.notify_one();
         }
-        Ok(Registered { slot, unsettled })
+        Ok(Registered {
+            slot,
+            unsettled,
+            address,
+        })
     }
 
     /// Gives up a place.
@@ -159,7 +173,7 @@ impl Replies {
             && timeout(CLOSE_LIMIT, listener.close()).await.is_err()
         {
             warn!(
-                reply_queue = self.address,
+                reply_queue = &*self.address(),
                 "the reply listener did not close in time"
             );
         }
@@ -186,6 +200,7 @@ impl Shared {
             dead: AtomicBool::new(false),
             state: Mutex::new(State {
                 calls: Calls::default(),
+                address: Arc::from(""),
                 alarm_at: None,
                 ended: None,
                 lost_at: None,
@@ -230,6 +245,17 @@ impl Shared {
         next
     }
 
+    /// Calls learn that their replies would go to a queue that cannot be had any more.
+    fn renamed(&self, address: &str) {
+        let mut state = self.lock();
+        state.address = address.into();
+        let slots = state.slots();
+        drop(state);
+        for slot in slots {
+            slot.note_moved();
+        }
+    }
+
     fn restored(&self, recreated: bool) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -238,15 +264,18 @@ impl Shared {
             return;
         }
         state.unsettled_until = Some(now + SETTLING);
-        let slots: Vec<Arc<Slot>> = state
-            .calls
-            .iter_mut()
-            .map(|(_, slot)| Arc::clone(slot))
-            .collect();
+        let slots = state.slots();
         drop(state);
         for slot in slots {
             slot.note_lost(lost_by);
         }
+    }
+}
+
+impl State {
+    fn slots(&mut self) -> Vec<Arc<Slot>> {
+        let slots = self.calls.iter_mut();
+        slots.map(|(_, slot)| Arc::clone(slot)).collect()
     }
 }
 
@@ -276,6 +305,13 @@ impl Inbox for Shared {
             ListenerEvent::Interrupted => {
                 info!("the reply queue is interrupted");
                 self.lock().lost_at.get_or_insert_with(Instant::now);
+            }
+            ListenerEvent::Renamed { address } => {
+                info!(
+                    reply_queue = address,
+                    "replies go to another queue from now on"
+                );
+                self.renamed(&address);
             }
             ListenerEvent::Restored { recreated } => {
                 info!(recreated, "the reply queue is back");

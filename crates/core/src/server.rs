@@ -333,6 +333,8 @@ impl<W: Work> Inbox for Floor<W> {
                     drop(std::mem::take(&mut lock(&self.state).stale));
                 }
             }
+            // Nobody reaches a server by the name of its private queue.
+            ListenerEvent::Renamed { .. } => {}
             ListenerEvent::Failed(error) => {
                 if lock(&self.state).open {
                     error!(%error, "the subscription is gone for good");

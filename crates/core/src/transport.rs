@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::driver::{Capabilities, Driver, Health};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Events;
 use crate::replies::Replies;
 
 /// Options that concern all clients and servers of a transport, whatever the bus.
@@ -96,9 +97,34 @@ impl Transport {
         &self.inner.options
     }
 
-    /// How the driver is doing, without waiting for anything.
+    /// How the driver and the calls are doing, without waiting for anything.
     pub fn health(&self) -> Health {
-        self.inner.driver.health()
+        let mut health = self.inner.driver.health();
+        if let Some(replies) = self.started_replies() {
+            health.reply_queue = Some(replies.address().to_string());
+            health.calls_in_flight = replies.len();
+        }
+        health
+    }
+
+    /// News of connections and consumers, from now on; see [`Event`](crate::events::Event).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
+    /// use oslo_messaging_core::transport::{Transport, TransportOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let driver = MemoryDriver::new(MemoryBroker::new());
+    /// let transport = Transport::new(Arc::new(driver), TransportOptions::default());
+    /// let mut events = transport.events();
+    /// // A bus within the process has no connections to lose.
+    /// assert_eq!(events.next().await, None);
+    /// # }
+    /// ```
+    pub fn events(&self) -> Events {
+        self.inner.driver.events()
     }
 
     /// How many calls of this transport wait for a reply.

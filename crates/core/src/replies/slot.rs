@@ -69,6 +69,14 @@ impl Slot {
         }
     }
 
+    /// Tells the caller that no reply can come where its request said, sent or not.
+    pub(crate) fn note_moved(&self) {
+        let mut state = self.lock();
+        state.sent_at = None;
+        state.lost = true;
+        wake(state);
+    }
+
     /// Waits for the next signal.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Signal> {
         let mut state = self.lock();

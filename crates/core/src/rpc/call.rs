@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use oslo_messaging_proto::state::calls::Outcome;
 use oslo_messaging_proto::wire::ids::MsgId;
 use tokio::time::{Instant, sleep};
@@ -29,6 +30,8 @@ pub(crate) struct Call<'a> {
     pub(crate) replies: &'a Replies,
     pub(crate) id: MsgId,
     pub(crate) request: Outgoing<'a>,
+    /// The reply queue the request names.
+    pub(crate) reply_queue: Arc<str>,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
     /// Whether the request may be sent again after the bus lost its queues.
@@ -65,15 +68,15 @@ impl Drop for Place<'_> {
 impl Call<'_> {
     /// Sends the request and waits for the outcome.
     pub(crate) async fn run(self, monitor: Option<Duration>) -> Result<Outcome> {
-        let Registered { slot, unsettled } =
-            self.replies
-                .register(self.id, self.started, self.deadline, monitor)?;
+        let registered = self
+            .replies
+            .register(self.id, self.started, self.deadline, monitor)?;
         let mut place = Place {
             replies: self.replies,
             id: self.id,
             taken: true,
         };
-        let ending = self.follow(&slot, unsettled).await?;
+        let ending = self.follow(&registered).await?;
         // Whoever left the outcome has taken the call out already.
         place.taken = false;
         match ending {
@@ -83,11 +86,14 @@ impl Call<'_> {
         }
     }
 
-    async fn follow(&self, slot: &Arc<Slot>, unsettled: bool) -> Result<Ending> {
+    async fn follow(&self, registered: &Registered) -> Result<Ending> {
+        let slot = &registered.slot;
         let mut request = self.request.clone();
+        let mut reply_queue = Arc::clone(&self.reply_queue);
+        self.readdress(&mut request, &mut reply_queue, &registered.address)?;
         // A moment after the bus lost its queues, a server's queue may not exist yet. Then the broker is
         // asked to tell, and the request is offered again instead of vanishing.
-        let mut insist = unsettled && self.may_insist();
+        let mut insist = registered.unsettled && self.may_insist();
         loop {
             request.mandatory = self.request.mandatory || insist;
             match self.round(slot, request.clone()).await {
@@ -97,6 +103,8 @@ impl Call<'_> {
                         return Err(self.lost());
                     }
                     debug!("sending a request again whose queue the broker lost");
+                    let address = self.replies.address();
+                    self.readdress(&mut request, &mut reply_queue, &address)?;
                     insist = self.may_insist();
                     if let Some(ending) = self.pause(slot, RESEND_GRACE).await {
                         return Ok(ending);
@@ -113,6 +121,21 @@ impl Call<'_> {
             let left = self.deadline.saturating_duration_since(Instant::now());
             request.expires = Some(left.max(Duration::from_millis(1)));
         }
+    }
+
+    /// Makes the request name the reply queue in force; all its ids stay, so that it does not run twice.
+    fn readdress(
+        &self,
+        request: &mut Outgoing<'_>,
+        named: &mut Arc<str>,
+        address: &Arc<str>,
+    ) -> Result<()> {
+        if *named != *address {
+            let body = with_reply_queue(&request.body, self.id, named, address);
+            request.body = body.ok_or_else(|| self.lost())?;
+            *named = Arc::clone(address);
+        }
+        Ok(())
     }
 
     /// Whether an unroutable request may be offered again without the caller being told.
@@ -161,7 +184,7 @@ impl Call<'_> {
         let elapsed = Instant::now().saturating_duration_since(self.started);
         let error = Error::new(ErrorKind::Timeout, text)
             .with("msg_id", self.id.to_string())
-            .with("reply_queue", self.replies.address())
+            .with("reply_queue", &*self.replies.address())
             .with("elapsed", format!("{elapsed:.3?}"));
         match cause {
             Some(cause) => error.with_source(cause),
@@ -175,8 +198,26 @@ impl Call<'_> {
             "the broker lost the reply queue; whether the method ran is not known",
         )
         .with("msg_id", self.id.to_string())
-        .with("reply_queue", self.replies.address())
+        .with("reply_queue", &*self.replies.address())
     }
+}
+
+/// The request with another reply queue in it; `None` for a queue whose name the message escapes. The message id, drawn
+/// for this call alone, marks the one place where the name can stand.
+fn with_reply_queue(body: &Bytes, id: MsgId, old: &str, new: &str) -> Option<Bytes> {
+    let plain = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+    };
+    if !plain(old) || !plain(new) {
+        return None;
+    }
+    let before = format!(r#"\"_msg_id\": \"{id}\", \"_reply_q\": \""#);
+    let text = std::str::from_utf8(body).ok()?;
+    let start = text.find(&before)? + before.len();
+    let rest = text[start..].strip_prefix(old)?;
+    rest.starts_with(r#"\""#)
+        .then(|| Bytes::from([&text[..start], new, rest].concat()))
 }
 
 fn poll_round(

@@ -311,9 +311,10 @@ impl RpcClient {
         if !span.is_disabled() {
             span.record("msg_id", field::display(&id));
         }
+        let reply_queue = replies.address();
         let head = CallHead {
             msg_id: id,
-            reply_q: replies.address(),
+            reply_q: &reply_queue,
             monitor: self.options.call_monitor_timeout,
         };
         let body = self.encode(ctx, method, args, Some(head))?;
@@ -324,6 +325,7 @@ impl RpcClient {
             replies: &replies,
             id,
             request,
+            reply_queue,
             started,
             deadline,
             resend: self.options.resend,

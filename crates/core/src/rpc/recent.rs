@@ -4,8 +4,12 @@
 //! arrived. The caller sends its request again then, and the server knows it as a duplicate: instead of
 //! running it twice, or leaving the caller without an answer, it sends the kept reply once more. At all
 //! other times duplicates are dropped in silence, as by the reference.
+//!
+//! A caller that asks again from another reply queue has lost the one it had: it is answered there at any time,
+//! also by a method that is still running.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use oslo_messaging_proto::wire::ids::UniqueId;
@@ -16,31 +20,46 @@ use tokio::time::Instant;
 const COUNT: usize = 1024;
 const TOTAL_BYTES: usize = 1 << 20;
 const LARGEST: usize = 64 << 10;
+/// How many callers that moved while their requests ran are remembered.
+const MOVED: usize = 256;
 /// For how long after the broker came back without its queues callers may ask again.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Replies by the id of their request, oldest first.
 #[derive(Default)]
 pub(crate) struct RecentReplies {
-    kept: VecDeque<(UniqueId, SealedReply)>,
+    kept: VecDeque<Kept>,
     bytes: usize,
+    /// Where callers wait now whose requests came again before they were answered.
+    moved: VecDeque<(UniqueId, String)>,
     asked_again_until: Option<Instant>,
 }
 
+struct Kept {
+    request: UniqueId,
+    /// Stands for the name of the queue it was sent to.
+    queue: u64,
+    reply: SealedReply,
+}
+
 impl RecentReplies {
-    /// Keeps a reply; the oldest make room for it.
-    pub(crate) fn keep(&mut self, request: UniqueId, reply: SealedReply) {
+    /// Keeps a reply that goes to `queue`; the oldest make room for it.
+    pub(crate) fn keep(&mut self, request: UniqueId, queue: &str, reply: SealedReply) {
         let size = reply.body().len();
         if size > LARGEST {
             return;
         }
         self.bytes += size;
-        self.kept.push_back((request, reply));
+        self.kept.push_back(Kept {
+            request,
+            queue: digest(queue),
+            reply,
+        });
         while self.kept.len() > COUNT || self.bytes > TOTAL_BYTES {
-            let Some((_, oldest)) = self.kept.pop_front() else {
+            let Some(oldest) = self.kept.pop_front() else {
                 return;
             };
-            self.bytes -= oldest.body().len();
+            self.bytes -= oldest.reply.body().len();
         }
     }
 
@@ -49,14 +68,44 @@ impl RecentReplies {
         self.asked_again_until = Some(now + WINDOW);
     }
 
-    /// The reply to a request that came again, if its caller may have missed it.
-    pub(crate) fn missed(&self, request: UniqueId, now: Instant) -> Option<SealedReply> {
-        if self.asked_again_until.is_none_or(|until| until < now) {
+    /// The reply to a request that came again and names `queue`, if its caller may have missed it.
+    pub(crate) fn missed(
+        &mut self,
+        request: UniqueId,
+        queue: &str,
+        now: Instant,
+    ) -> Option<SealedReply> {
+        let mut latest_first = self.kept.iter_mut().rev();
+        let Some(kept) = latest_first.find(|kept| kept.request == request) else {
+            if self.moved.len() == MOVED {
+                self.moved.pop_front();
+            }
+            self.moved.push_back((request, queue.to_owned()));
+            return None;
+        };
+        let asks_from_elsewhere = kept.queue != digest(queue);
+        let lost = self.asked_again_until.is_some_and(|until| until >= now);
+        if !asks_from_elsewhere && !lost {
             return None;
         }
-        let (_, reply) = self.kept.iter().rev().find(|(id, _)| *id == request)?;
-        Some(reply.clone())
+        kept.queue = digest(queue);
+        Some(kept.reply.clone())
     }
+
+    /// Where the caller of a request that ran waits now, if it asked again meanwhile.
+    pub(crate) fn moved_to(&mut self, request: UniqueId) -> Option<String> {
+        if self.moved.is_empty() {
+            return None;
+        }
+        let at = self.moved.iter().rposition(|(id, _)| *id == request)?;
+        self.moved.remove(at).map(|(_, queue)| queue)
+    }
+}
+
+fn digest(queue: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    queue.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -75,14 +124,14 @@ mod tests {
     async fn replies_are_given_only_for_a_while_after_the_queues_were_lost() {
         let mut recent = RecentReplies::default();
         let (known, now) = (UniqueId::from_random(1), Instant::now());
-        recent.keep(known, reply(1));
-        assert!(recent.missed(known, now).is_none());
+        recent.keep(known, "q", reply(1));
+        assert!(recent.missed(known, "q", now).is_none());
         recent.note_lost(now);
-        assert!(recent.missed(known, now).is_some());
-        assert!(recent.missed(UniqueId::from_random(2), now).is_none());
+        assert!(recent.missed(known, "q", now).is_some());
+        assert!(recent.missed(UniqueId::from_random(2), "q", now).is_none());
         assert!(
             recent
-                .missed(known, now + WINDOW + Duration::from_secs(1))
+                .missed(known, "q", now + WINDOW + Duration::from_secs(1))
                 .is_none()
         );
     }
@@ -90,14 +139,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded_in_number_and_size() {
         let mut recent = RecentReplies::default();
-        recent.keep(UniqueId::from_random(1), reply(LARGEST + 1));
+        recent.keep(UniqueId::from_random(1), "q", reply(LARGEST + 1));
         assert!(recent.kept.is_empty());
         for n in 0..2_000 {
-            recent.keep(UniqueId::from_random(n), reply(1));
+            recent.keep(UniqueId::from_random(n), "q", reply(1));
         }
         assert_eq!(recent.kept.len(), COUNT);
         for n in 0..100 {
-            recent.keep(UniqueId::from_random(n), reply(LARGEST / 2));
+            recent.keep(UniqueId::from_random(n), "q", reply(LARGEST / 2));
         }
         assert!(recent.bytes <= TOTAL_BYTES);
         assert_eq!(
@@ -105,8 +154,29 @@ mod tests {
             recent
                 .kept
                 .iter()
-                .map(|(_, reply)| reply.body().len())
+                .map(|kept| kept.reply.body().len())
                 .sum::<usize>()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_asks_from_another_queue_is_answered_there_once_at_any_time() {
+        let mut recent = RecentReplies::default();
+        let (answered, running, now) = (
+            UniqueId::from_random(1),
+            UniqueId::from_random(2),
+            Instant::now(),
+        );
+        recent.keep(answered, "old", reply(1));
+        assert!(recent.missed(answered, "old", now).is_none());
+        assert!(recent.missed(answered, "new", now).is_some());
+        assert!(recent.missed(answered, "new", now).is_none());
+        assert!(recent.missed(running, "new", now).is_none());
+        assert_eq!(recent.moved_to(running).as_deref(), Some("new"));
+        assert_eq!(recent.moved_to(running), None);
+        for n in 0..2 * MOVED {
+            recent.missed(UniqueId::from_random(100 + n as u128), "new", now);
+        }
+        assert_eq!(recent.moved.len(), MOVED);
     }
 }

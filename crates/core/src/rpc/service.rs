@@ -102,11 +102,11 @@ impl Service {
 
     /// The reply that the broker may have lost, for a request that came again.
     fn missed_reply(&self, request: &Request, now: Instant) -> Accepted {
-        let reply = regular_id(request).and_then(|id| lock(&self.recent).missed(id, now));
-        match reply_to(request).zip(reply) {
-            Some((to, reply)) => Accepted::Again(to, reply),
-            None => Accepted::Nothing,
-        }
+        let Some((id, to)) = regular_id(request).zip(reply_to(request)) else {
+            return Accepted::Nothing;
+        };
+        let reply = lock(&self.recent).missed(id, &to.queue, now);
+        reply.map_or(Accepted::Nothing, |reply| Accepted::Again(to, reply))
     }
 
     /// Runs the method; whatever goes wrong becomes the failure that is sent.
@@ -214,12 +214,16 @@ impl Work for Service {
                 run.instrument(span.clone()).await
             }
         };
-        let Some(to) = to else {
+        let Some(mut to) = to else {
             return Some(permit);
         };
         let reply = body.finish(&to.msg_id, unique_id());
         if let Some(id) = regular_id(&request) {
-            lock(&self.recent).keep(id, reply.clone());
+            let mut recent = lock(&self.recent);
+            if let Some(queue) = recent.moved_to(id) {
+                to.queue = queue;
+            }
+            recent.keep(id, &to.queue, reply.clone());
         }
         // Not needed any more, however long the reply takes.
         drop(request);

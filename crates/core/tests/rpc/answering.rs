@@ -283,3 +283,29 @@ async fn replies_that_wait_for_their_queues_are_bounded_and_the_rest_is_dropped(
     let stopped = server.stop_within(Duration::ZERO).await;
     assert_eq!((stopped.aborted, stopped.replies_dropped), (0, LIMIT));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_asks_again_from_another_queue_is_answered_there_and_its_request_runs_once() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let _server = server(&driver, &desk).await;
+    let body = |method: &str, queue: &str, id: u32| {
+        format!(
+            r#"{{"method": "{method}", "args": {{"value": 7}}, "_msg_id": "m{id}", "_reply_q": "{queue}", "_unique_id": "{id:032x}"}}"#
+        )
+    };
+    driver.deliver(body("echo", "old", 1));
+    assert_eq!(driver.next_sent().await.to, "reply queue old");
+    driver.deliver(body("echo", "new", 1));
+    assert_eq!(driver.next_sent().await.to, "reply queue new");
+
+    // Also while it still runs.
+    driver.deliver(body("hold", "old", 2));
+    desk.entered(2).await;
+    let repeated = driver.deliver(body("hold", "new", 2));
+    driver.settled(repeated).await;
+    desk.gate.add_permits(1);
+    assert_eq!(driver.next_sent().await.to, "reply queue new");
+    assert_eq!(desk.started(), 2);
+}

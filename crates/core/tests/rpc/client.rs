@@ -391,6 +391,23 @@ async fn prepare_inherits_sets_and_clears() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn attempts_to_send_are_unlimited_unless_the_client_says_otherwise() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let ctx = Context::new();
+    let base = client(&driver);
+    for (client, retry) in [
+        (base.clone(), Retry::Forever),
+        (base.prepare().retry(Retry::Never), Retry::Never),
+        (base.prepare().retry(Retry::Times(3)), Retry::Times(3)),
+        (base.prepare(), Retry::Forever),
+    ] {
+        client.cast(&ctx, "m", ()).await.unwrap();
+        assert_eq!(driver.next_sent().await.retry, retry);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_context_goes_along_and_every_message_has_its_own_id() {
     let driver = Scripted::new();
     driver.confirm_all();

@@ -143,3 +143,60 @@ async fn a_call_that_must_not_be_sent_again_fails_as_interrupted() {
         assert_eq!(client.transport().calls_in_flight(), 0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_reply_queue_was_replaced_is_sent_again_with_the_new_name_and_the_same_ids() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let call = call(&client(&driver));
+    let first = driver.next_sent().await;
+    let old = first.text("_reply_q").to_owned();
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Renamed {
+        address: "reply_elsewhere".into(),
+    });
+    driver.event(ListenerEvent::Restored { recreated: true });
+    let again = driver.next_sent().await;
+    assert_eq!(again.text("_reply_q"), "reply_elsewhere");
+    assert_ne!(old, "reply_elsewhere");
+    let all = |sent: &crate::scripted::Sent| {
+        let text = String::from_utf8(sent.body.to_vec()).unwrap();
+        text.replace(&old, "Q").replace("reply_elsewhere", "Q")
+    };
+    assert_eq!(all(&again), all(&first), "nothing else differs");
+    driver.deliver(result(&again, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_may_not_be_sent_again_fails_at_once_when_its_reply_queue_is_replaced() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let call = call(&client(&driver).resend(false));
+    driver.next_sent().await;
+    driver.event(ListenerEvent::Renamed {
+        address: "reply_elsewhere".into(),
+    });
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert!(error.is_retryable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_calls_name_the_new_reply_queue() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let client = client(&driver);
+    let first = call(&client);
+    let sent = driver.next_sent().await;
+    driver.deliver(result(&sent, 1));
+    first.await.unwrap().unwrap();
+    driver.event(ListenerEvent::Renamed {
+        address: "reply_elsewhere".into(),
+    });
+    let second = call(&client);
+    let sent = driver.next_sent().await;
+    assert_eq!(sent.text("_reply_q"), "reply_elsewhere");
+    driver.deliver(result(&sent, 2));
+    assert_eq!(second.await.unwrap().unwrap(), 2);
+}

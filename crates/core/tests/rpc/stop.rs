@@ -117,3 +117,34 @@ async fn run_until_ends_with_its_future_or_with_the_subscription() {
     assert_eq!(error.kind(), ErrorKind::Listen);
     assert!(error.to_string().contains("as the script wants"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_server_stops_at_once() {
+    let driver = Scripted::new();
+    let server = server(&driver, &Desk::new()).await;
+    sleep(Duration::from_secs(3600)).await;
+    let begin = Instant::now();
+    let stopped = server.stop().await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!((stopped.aborted, stopped.requeued), (0, 0));
+    assert_eq!(driver.closed_listeners(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_server_is_started_again_under_its_name() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    for epoch in 1..=3 {
+        let server = server(&driver, &desk).await;
+        driver.deliver(call("echo", &format!("m{epoch}"), ""));
+        let reply = driver.next_sent().await;
+        assert_eq!(reply.text("_msg_id"), format!("m{epoch}"));
+        assert_eq!(server.stats().served, 1, "each epoch counts for itself");
+        server.stop().await;
+        assert_eq!(
+            (driver.listens(), driver.closed_listeners()),
+            (epoch, epoch)
+        );
+    }
+}
