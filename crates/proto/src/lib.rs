@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod json;
+mod secret;
 pub mod state;
 pub mod target;
 pub mod url;

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::secret::is_secret;
+
 /// What may stand in a user name, password or query part without escaping: the unreserved characters of RFC 3986.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -273,22 +275,6 @@ fn parse_query(text: &str) -> Vec<(String, String)> {
         }
     }
     query
-}
-
-/// Whether the option named `key` is one to hide.
-pub(crate) fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    [
-        "password",
-        "passwd",
-        "secret",
-        "token",
-        "credential",
-        "private_key",
-        "api_key",
-    ]
-    .iter()
-    .any(|word| key.contains(word))
 }
 
 /// The URL as text, with or without passwords.

@@ -3,6 +3,8 @@
 //! Integers beyond 64 bits come as 128-bit ones, beyond that only as floats or into
 //! [`Value`](crate::json::value::Value). Duplicate keys: the last one wins, for structs too.
 
+pub(crate) mod key;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,8 +14,8 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
+use crate::json::de::key::Key;
 use crate::json::error::{JsonError, JsonErrorKind};
-use crate::json::key::Key;
 use crate::json::raw::RAW_TOKEN;
 use crate::json::scan::{RawNumber, Scanner};
 use crate::json::ser::MAX_DEPTH;

@@ -1,6 +1,9 @@
-//! The members of an object, one after the other, without reading their values.
+//! The members of an object, one after the other, without reading their values, and which of them count.
 
+use std::collections::HashSet;
 use std::ops::Range;
+
+use indexmap::IndexMap;
 
 use crate::json::error::JsonError;
 use crate::json::scan::{RawStr, Scanner};
@@ -66,4 +69,29 @@ impl<'a> Members<'a> {
         self.scanner.end()?;
         Ok(None)
     }
+}
+
+/// Keeps the last of entries with the same key, at the place of the first.
+pub(crate) fn last_of_each<K, V>(
+    mut entries: Vec<(K, V)>,
+    name: impl Fn(&K) -> &str,
+) -> Vec<(K, V)> {
+    let has_twins = if entries.len() <= 16 {
+        entries.iter().enumerate().any(|(index, (key, _))| {
+            entries[..index]
+                .iter()
+                .any(|(earlier, _)| name(earlier) == name(key))
+        })
+    } else {
+        let mut seen = HashSet::with_capacity(entries.len());
+        !entries.iter().all(|(key, _)| seen.insert(name(key)))
+    };
+    if !has_twins {
+        return entries;
+    }
+    let mut places: IndexMap<String, (K, V)> = IndexMap::with_capacity(entries.len());
+    for entry in entries.drain(..) {
+        places.insert(name(&entry.0).to_owned(), entry);
+    }
+    places.into_values().collect()
 }

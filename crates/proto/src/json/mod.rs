@@ -6,14 +6,12 @@
 
 pub mod de;
 pub mod error;
-pub(crate) mod key;
 pub mod kind;
 pub(crate) mod members;
 mod nesting;
 pub mod number;
 pub mod raw;
 mod runs;
-mod scalar;
 pub(crate) mod scan;
 pub mod ser;
 pub(crate) mod text;

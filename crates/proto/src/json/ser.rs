@@ -2,12 +2,14 @@
 //!
 //! Refuses: byte strings that are no UTF-8, map keys that have no text, nesting beyond [`MAX_DEPTH`].
 
+mod scalar;
+
 use serde::ser::{self, Serialize};
 
 use crate::error::EncodeError;
 use crate::json::number::FloatText;
 use crate::json::raw::RAW_TOKEN;
-use crate::json::scalar::{Key, RawText};
+use crate::json::ser::scalar::{Key, RawText};
 use crate::json::write::{push_i64, push_string, push_u64};
 
 /// How deep values may be nested that are written, or read into a type.

@@ -9,7 +9,7 @@ use serde::de::{
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::json::number::{Number, Repr};
-use crate::json::raw::RawJson;
+use crate::json::raw::RAW_TOKEN;
 
 /// An object: keys in the order they were added, each once.
 pub type Object = IndexMap<String, Value>;
@@ -211,7 +211,7 @@ fn serialize_digits<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S
         }
     }
 
-    serializer.serialize_newtype_struct(crate::json::raw::RAW_TOKEN, &Digits(text))
+    serializer.serialize_newtype_struct(RAW_TOKEN, &Digits(text))
 }
 
 impl Serialize for Value {
@@ -317,13 +317,5 @@ impl<'de> Visitor<'de> for ValueVisitor {
             return Err(de::Error::invalid_type(de::Unexpected::Enum, &self));
         }
         Ok(Value::Number(Number::from_integer_text(&digits)))
-    }
-}
-
-impl TryFrom<&RawJson> for Value {
-    type Error = crate::json::error::JsonError;
-
-    fn try_from(raw: &RawJson) -> Result<Self, Self::Error> {
-        raw.to_value()
     }
 }

@@ -7,14 +7,13 @@ use serde::forward_to_deserialize_any;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::error::EncodeError;
+use crate::json::de::key::Key;
 use crate::json::de::read_seed;
 use crate::json::error::JsonError;
-use crate::json::key::Key;
 use crate::json::kind::Kind;
-use crate::json::members::Members;
+use crate::json::members::{Members, last_of_each};
 use crate::json::raw::RawJson;
 use crate::json::text::Text;
-use crate::wire::envelope::last_of_each;
 
 /// The arguments of a request.
 ///

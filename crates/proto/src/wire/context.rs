@@ -8,11 +8,10 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::error::EncodeError;
 use crate::json::error::JsonError;
 use crate::json::kind::Kind;
-use crate::json::members::Members;
+use crate::json::members::{Members, last_of_each};
 use crate::json::raw::RawJson;
 use crate::json::text::Text;
-use crate::url::is_secret;
-use crate::wire::envelope::last_of_each;
+use crate::secret::is_secret;
 
 /// Keys with any JSON values, in the order they were added.
 ///

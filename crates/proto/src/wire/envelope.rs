@@ -3,6 +3,7 @@
 //! Stricter than the reference in two points it advises itself (spec 20, quirk 21): an array of pairs is no message, and
 //! neither is an empty body.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -10,8 +11,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::error::{DecodeError, EncodeError};
+use crate::json::de::from_str;
+use crate::json::error::JsonError;
 use crate::json::kind::Kind;
-use crate::json::members::Members;
+use crate::json::members::{Members, last_of_each};
 use crate::json::raw::RawJson;
 use crate::json::scan::{RawStr, Scanner};
 use crate::json::ser::write_value;
@@ -186,32 +189,6 @@ impl Opened {
     }
 }
 
-/// Keeps the last of entries with the same key, at the place of the first.
-pub(crate) fn last_of_each<K, V>(
-    mut entries: Vec<(K, V)>,
-    name: impl Fn(&K) -> &str,
-) -> Vec<(K, V)> {
-    let has_twins = if entries.len() <= 16 {
-        entries.iter().enumerate().any(|(index, (key, _))| {
-            entries[..index]
-                .iter()
-                .any(|(earlier, _)| name(earlier) == name(key))
-        })
-    } else {
-        let mut seen = std::collections::HashSet::with_capacity(entries.len());
-        !entries.iter().all(|(key, _)| seen.insert(name(key)))
-    };
-    if !has_twins {
-        return entries;
-    }
-    let mut places: indexmap::IndexMap<String, (K, V)> =
-        indexmap::IndexMap::with_capacity(entries.len());
-    for entry in entries.drain(..) {
-        places.insert(name(&entry.0).to_owned(), entry);
-    }
-    places.into_values().collect()
-}
-
 /// Takes the message out of a body.
 pub(crate) fn open(body: &[u8]) -> Result<Opened, DecodeError> {
     if body.is_empty() {
@@ -251,7 +228,7 @@ pub(crate) fn open(body: &[u8]) -> Result<Opened, DecodeError> {
 /// Tells text that is no JSON from JSON that is no object, by looking at the first character if it can.
 fn require_object(
     text: &str,
-    no_json: fn(crate::json::error::JsonError) -> DecodeError,
+    no_json: fn(JsonError) -> DecodeError,
     no_object: DecodeError,
 ) -> Result<(), DecodeError> {
     let mut scanner = Scanner::new(text);
@@ -274,7 +251,7 @@ enum Inner {
     Other,
 }
 
-fn read_outer(body: &str) -> Result<Outer<'_>, crate::json::error::JsonError> {
+fn read_outer(body: &str) -> Result<Outer<'_>, JsonError> {
     let mut outer = Outer {
         version: None,
         message: None,
@@ -321,7 +298,7 @@ fn check_version(json: &str) -> Result<(), DecodeError> {
     if Kind::of(json) != Kind::String {
         return Err(refuse());
     }
-    let text: std::borrow::Cow<'_, str> = crate::json::de::from_str(json).map_err(|_| refuse())?;
+    let text: Cow<'_, str> = from_str(json).map_err(|_| refuse())?;
     let asked: Version = text.parse().map_err(|_| refuse())?;
     if ENVELOPE_VERSION.accepts(&asked) {
         Ok(())
