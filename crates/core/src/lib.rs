@@ -4,6 +4,7 @@ pub mod context;
 pub mod driver;
 pub mod error;
 pub mod events;
+mod lock;
 pub mod memory;
 mod replies;
 pub mod rpc;

@@ -7,7 +7,7 @@
 //! Never holds its lock while it settles a delivery, wakes a caller, or calls the driver.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use oslo_messaging_proto::state::calls::{Calls, Handled};
@@ -22,6 +22,7 @@ use crate::driver::{
     Delivery, Driver, Inbox, Listener, ListenerEvent, Subscription, deadline_after,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::lock;
 use crate::replies::slot::{Ending, Slot};
 
 pub(crate) mod slot;
@@ -361,8 +362,4 @@ impl Drop for Knell {
 
 fn gone() -> Error {
     Error::new(ErrorKind::Interrupted, "the reply listener ended")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,6 +3,8 @@
 //! None at all is the default, and costs nothing: values go from their own type straight to JSON and
 //! back. A serializer that changes entities sees them as [`Value`]s in between.
 
+use std::sync::Arc;
+
 use oslo_messaging_proto::json::value::Value;
 use oslo_messaging_proto::wire::context::Context;
 
@@ -15,7 +17,7 @@ use crate::error::Result;
 ///
 /// ```
 /// use oslo_messaging_core::context::Context;
-/// use oslo_messaging_core::error::{Error, ErrorKind, Result};
+/// use oslo_messaging_core::error::Result;
 /// use oslo_messaging_core::serializer::Serializer;
 ///
 /// /// Sends the name of the calling service along with every request.
@@ -28,9 +30,7 @@ use crate::error::Result;
 ///
 ///     fn serialize_context(&self, context: &Context) -> Result<Context> {
 ///         let mut context = context.clone();
-///         context
-///             .insert("service", &self.0)
-///             .map_err(|fault| Error::new(ErrorKind::Encode, "service name").with_source(fault))?;
+///         context.insert("service", self.0)?;
 ///         Ok(context)
 ///     }
 /// }
@@ -74,6 +74,29 @@ pub trait Serializer: Send + Sync + 'static {
     /// Becomes the reply's failure.
     fn deserialize_context(&self, context: Context) -> Result<Context> {
         Ok(context)
+    }
+}
+
+/// One that a client and a server share.
+impl<S: Serializer + ?Sized> Serializer for Arc<S> {
+    fn wants_entities(&self) -> bool {
+        (**self).wants_entities()
+    }
+
+    fn serialize_entity(&self, context: &Context, entity: Value) -> Result<Value> {
+        (**self).serialize_entity(context, entity)
+    }
+
+    fn deserialize_entity(&self, context: &Context, entity: Value) -> Result<Value> {
+        (**self).deserialize_entity(context, entity)
+    }
+
+    fn serialize_context(&self, context: &Context) -> Result<Context> {
+        (**self).serialize_context(context)
+    }
+
+    fn deserialize_context(&self, context: Context) -> Result<Context> {
+        (**self).deserialize_context(context)
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -20,6 +20,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::driver::{Delivery, Inbox, Listener, ListenerEvent};
 use crate::error::Error;
+use crate::lock::lock;
 
 /// How long a stop waits for the tasks it aborted; one that never yields is then left behind.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
@@ -422,8 +423,4 @@ impl Drop for Taken<'_> {
             *lock(self.home) = std::mem::take(&mut self.tasks);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

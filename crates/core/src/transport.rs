@@ -5,7 +5,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::driver::{Capabilities, Driver, Health};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
+use crate::lock::lock;
 use crate::replies::Replies;
 
 /// Options that concern all clients and servers of a transport, whatever the bus.
@@ -195,11 +196,7 @@ impl Transport {
 
     /// The cell in force; a fresh one if the listener in it died.
     fn replies_cell(&self) -> Arc<OnceCell<Arc<Replies>>> {
-        let mut cell = self
-            .inner
-            .replies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut cell = lock(&self.inner.replies);
         if cell.get().is_some_and(|replies| replies.is_dead()) {
             *cell = Arc::default();
         }
@@ -207,12 +204,7 @@ impl Transport {
     }
 
     fn started_replies(&self) -> Option<Arc<Replies>> {
-        let cell = self
-            .inner
-            .replies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        cell.get().cloned()
+        lock(&self.inner.replies).get().cloned()
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ use crate::driver::{
     Prefetch, Settlement, Settler, Subscription,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::lock;
 
 /// The exchange in force where a target names none (option `control_exchange`).
 const CONTROL_EXCHANGE: &str = "openstack";
@@ -63,8 +64,7 @@ impl MemoryDriver {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing foreign runs under this lock, so a poisoned one is still whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn publish(&self, message: Outgoing<'_>) -> Result<()> {

@@ -37,11 +37,12 @@ mod queue;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 pub use self::driver::MemoryDriver;
 use self::exchange::Exchange;
 pub use self::queue::QUEUE_LIMIT;
+use crate::lock::lock;
 
 /// A broker in memory; clones are the same broker.
 ///
@@ -58,9 +59,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The state. Nothing foreign runs under this lock, so a poisoned one is still whole.
+    /// The state.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Exchange> {
-        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.exchange)
     }
 }
 
@@ -85,7 +86,7 @@ impl MemoryBroker {
     pub fn named(name: &str) -> Self {
         static NAMED: OnceLock<Mutex<HashMap<String, Weak<Shared>>>> = OnceLock::new();
         let named = NAMED.get_or_init(Mutex::default);
-        let mut named = named.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = lock(named);
         if let Some(shared) = named.get(name).and_then(Weak::upgrade) {
             return Self { shared };
         }

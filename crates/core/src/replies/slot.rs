@@ -3,13 +3,14 @@
 //! More than a oneshot channel, since a caller is also told to send its request again. Owns no clock
 //! and decides nothing.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use oslo_messaging_proto::state::calls::{Outcome, TimedOut};
 use tokio::time::Instant;
 
 use crate::error::Error;
+use crate::lock::lock;
 
 /// How a wait ends.
 pub(crate) enum Ending {
@@ -94,7 +95,7 @@ impl Slot {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

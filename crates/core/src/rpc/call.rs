@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use oslo_messaging_proto::state::calls::Outcome;
+use oslo_messaging_proto::state::calls::{Outcome, TimedOut};
 use oslo_messaging_proto::wire::ids::MsgId;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
@@ -169,12 +169,8 @@ impl Call<'_> {
         .await
     }
 
-    fn timed_out(
-        &self,
-        which: Option<oslo_messaging_proto::state::calls::TimedOut>,
-        cause: Option<Error>,
-    ) -> Error {
-        use oslo_messaging_proto::state::calls::TimedOut;
+    /// `which` clock ran out; none if the request was still on its way.
+    fn timed_out(&self, which: Option<TimedOut>, cause: Option<Error>) -> Error {
         let mut text = format!("Timed out waiting for a reply to message ID {}", self.id);
         match which {
             Some(TimedOut::Monitor) => text.push_str(": no sign of life from the server"),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use oslo_messaging_proto::json::raw::RawJson;
 use oslo_messaging_proto::json::value::Value;
 use oslo_messaging_proto::state::calls::Outcome;
-use oslo_messaging_proto::target::Target;
+use oslo_messaging_proto::target::{Target, TargetError};
 use oslo_messaging_proto::version::{Version, acceptable};
 use oslo_messaging_proto::wire::context::Context;
 use oslo_messaging_proto::wire::request::{CallHead, RequestHead, encode_request};
@@ -188,8 +188,8 @@ impl RpcClient {
 
     /// Lets context, arguments and results pass through `serializer`.
     #[must_use]
-    pub fn serializer(mut self, serializer: Arc<dyn Serializer>) -> Self {
-        self.serializer = Some(serializer);
+    pub fn serializer(mut self, serializer: impl Serializer) -> Self {
+        self.serializer = Some(Arc::new(serializer));
         self
     }
 
@@ -360,7 +360,7 @@ impl RpcClient {
         }
         self.to
             .destination()
-            .ok_or_else(|| self.invalid("A topic is required to send"))
+            .ok_or_else(|| self.invalid(&TargetError::NoTopicToSend.to_string()))
     }
 
     fn encode<A: Serialize>(

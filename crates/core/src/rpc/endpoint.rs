@@ -7,6 +7,8 @@
 //! answers with [`Invocation::respond`]. What goes wrong on purpose is a [`Failure`], made from the
 //! handler's own error type by [`IntoFailure`].
 
+use std::sync::Arc;
+
 use oslo_messaging_proto::json::raw::RawJson;
 use oslo_messaging_proto::json::value::Value;
 use oslo_messaging_proto::version::Version;
@@ -18,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::driver::BoxFuture;
+use crate::rpc::failure::no_such_method;
 use crate::serializer::Serializer;
 
 pub use crate::rpc::failure::IntoFailure;
@@ -70,6 +73,25 @@ pub trait Endpoint: Send + Sync + 'static {
         ctx: &'a Context,
         invocation: Invocation<'a>,
     ) -> BoxFuture<'a, Result<ReplyBody, Failure>>;
+}
+
+/// One that others hold as well.
+impl<E: Endpoint + ?Sized> Endpoint for Arc<E> {
+    fn interface(&self) -> Interface {
+        (**self).interface()
+    }
+
+    fn method(&self, name: &str) -> Option<MethodInfo> {
+        (**self).method(name)
+    }
+
+    fn call<'a>(
+        &'a self,
+        ctx: &'a Context,
+        invocation: Invocation<'a>,
+    ) -> BoxFuture<'a, Result<ReplyBody, Failure>> {
+        (**self).call(ctx, invocation)
+    }
 }
 
 /// Under which namespace and version an endpoint answers (parity T2, T3, D3).
@@ -269,6 +291,11 @@ impl<'a> Invocation<'a> {
             )),
             None => Ok(()),
         }
+    }
+
+    /// The failure of a method the endpoint does not have after all, as the dispatcher words it (parity D5).
+    pub fn no_such_method(&self) -> Failure {
+        no_such_method(self.method)
     }
 
     /// Writes the result for the caller.

@@ -5,8 +5,8 @@
 //! run. Both kinds of waiting are bounded, and the server counts them when it stops.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
 use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry, deadline_after};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lock::lock;
 use crate::rpc::failure::with_last_line;
 use crate::rpc::ids::unique_id;
 use crate::server::{Permit, Work};
@@ -48,7 +49,7 @@ pub(crate) struct Replier {
     obsolete: Mutex<ObsoleteQueues>,
     unconfirmed: AtomicUsize,
     late: AtomicUsize,
-    dropped: AtomicUsize,
+    dropped: AtomicU64,
 }
 
 impl Replier {
@@ -62,7 +63,7 @@ impl Replier {
             obsolete: Mutex::default(),
             unconfirmed: AtomicUsize::new(0),
             late: AtomicUsize::new(0),
-            dropped: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
         }
     }
 
@@ -72,7 +73,7 @@ impl Replier {
     }
 
     /// How many replies nobody got.
-    pub(crate) fn dropped(&self) -> usize {
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
@@ -213,7 +214,7 @@ impl Replier {
         lock(&self.obsolete).contains(Instant::now().into_std(), queue)
     }
 
-    fn give_up(&self, to: &ReplyTo, fault: &crate::error::Error) {
+    fn give_up(&self, to: &ReplyTo, fault: &Error) {
         error!(msg_id = to.msg_id, reply_queue = to.queue, error = %fault, "a reply was not sent");
         self.count_dropped();
     }
@@ -242,8 +243,4 @@ impl Drop for Tally<'_> {
 
 async fn poll_once<T>(future: &mut BoxFuture<'_, T>) -> Poll<T> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oslo_messaging_proto::target::Target;
@@ -43,20 +43,16 @@ pub struct RpcServerBuilder {
 }
 
 impl RpcServerBuilder {
-    /// Adds an endpoint. Endpoints are asked in the order they were added.
-    pub fn endpoint(self, endpoint: impl Endpoint) -> Self {
-        self.shared_endpoint(Arc::new(endpoint))
-    }
-
-    /// Adds an endpoint that others hold as well.
-    pub fn shared_endpoint(mut self, endpoint: Arc<dyn Endpoint>) -> Self {
-        self.endpoints.push(endpoint);
+    /// Adds an endpoint, or an `Arc` of one that others hold as well. Endpoints are asked in the order they
+    /// were added.
+    pub fn endpoint(mut self, endpoint: impl Endpoint) -> Self {
+        self.endpoints.push(Arc::new(endpoint));
         self
     }
 
     /// Lets contexts, arguments and results pass through `serializer`. None by default.
-    pub fn serializer(mut self, serializer: Arc<dyn Serializer>) -> Self {
-        self.serializer = Some(serializer);
+    pub fn serializer(mut self, serializer: impl Serializer) -> Self {
+        self.serializer = Some(Arc::new(serializer));
         self
     }
 
@@ -203,14 +199,14 @@ impl RpcServer {
     /// What it has done and does.
     pub fn stats(&self) -> ServerStats {
         let service = &self.floor.work;
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ServerStats {
             served: count(&service.counters.served),
             failed: count(&service.counters.failed),
             expired: count(&service.counters.expired),
             duplicates: count(&service.counters.duplicates),
             rejected: count(&service.counters.rejected),
-            replies_dropped: service.replier().dropped() as u64,
+            replies_dropped: service.replier().dropped(),
             waiting: self.floor.waiting(),
             running: self.floor.busy(),
         }

@@ -5,7 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, debug, debug_span, error, warn};
 
+use crate::lock::lock;
 use crate::rpc::dispatcher::{Dispatcher, Refused};
 use crate::rpc::failure::{panic_text, panicked, with_last_line};
 use crate::rpc::ids::unique_id;
@@ -287,8 +288,4 @@ impl Drop for Heartbeats {
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

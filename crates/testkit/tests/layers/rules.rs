@@ -36,8 +36,10 @@ const WITHOUT_TOKIO: [&str; 2] = ["oslo-messaging-proto", "oslo-messaging-macros
 const AMQP_TOKIO: [&str; 3] = ["src/task", "src/handle", "src/lib.rs"];
 
 /// Modules of `core` by rank; each may see lower ranks and its own.
-const RANKS: [(&str, u8); 13] = [
+const RANKS: [(&str, u8); 15] = [
     ("error", 0),
+    ("events", 0),
+    ("lock", 0),
     ("context", 0),
     ("target", 0),
     ("driver", 1),
