@@ -7,6 +7,7 @@
 use std::any::{Any, type_name};
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use oslo_messaging_proto::json::value::{Object, Value};
 use oslo_messaging_proto::wire::failure::Failure;
@@ -218,6 +219,15 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
         text
     } else {
         "of unknown kind"
+    }
+}
+
+/// Drops what a handler panicked with, which may panic once more, where nobody else would catch it.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    if let Err(again) = dropped {
+        // What this holds may panic again when dropped, without end.
+        std::mem::forget(again);
     }
 }
 

@@ -20,7 +20,7 @@ use tracing::{Instrument, debug, debug_span, error, warn};
 
 use crate::lock::lock;
 use crate::rpc::dispatcher::{Dispatcher, Refused};
-use crate::rpc::failure::{panic_text, panicked, with_last_line};
+use crate::rpc::failure::{discard, panic_text, panicked, with_last_line};
 use crate::rpc::ids::unique_id;
 use crate::rpc::recent::RecentReplies;
 use crate::rpc::replier::{Replier, ReplyTo};
@@ -151,7 +151,9 @@ impl Service {
                     panic = panic_text(&*panic),
                     "the handler panicked"
                 );
-                panicked(&*panic)
+                let failure = panicked(&*panic);
+                discard(panic);
+                failure
             }
         };
         count(&self.counters.failed);

@@ -337,6 +337,31 @@ async fn a_panic_becomes_a_failure_and_the_server_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_with_something_that_panics_when_dropped_becomes_a_failure_too() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let server = builder(&driver)
+        .endpoint(Methods::new(&Desk::new()))
+        .concurrency(NonZeroUsize::MIN)
+        .start()
+        .await
+        .unwrap();
+    // The second waits for the permit of the first, and nothing comes after it.
+    driver.deliver(call("chain", "m1", ""));
+    driver.deliver(call("echo", "m2", ""));
+    let (_, class, message) = class_and_message(&driver.next_sent().await);
+    assert_eq!(
+        (class.as_str(), message.as_str()),
+        ("RuntimeError", "the handler panicked: of unknown kind")
+    );
+    assert_eq!(
+        driver.next_sent().await.message().get("failure"),
+        Some(&Value::Null)
+    );
+    assert_eq!((server.stats().failed, server.stats().running), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_written_is_told_to_the_caller() {
     let driver = Scripted::new();
     driver.confirm_all();

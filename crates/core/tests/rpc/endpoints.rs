@@ -47,6 +47,15 @@ impl Desk {
     }
 }
 
+/// What a handler may panic with: its drop panics as well, with one more of its kind.
+struct Chain;
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        std::panic::panic_any(Chain);
+    }
+}
+
 /// Methods of every temper.
 pub struct Methods {
     pub desk: Arc<Desk>,
@@ -59,6 +68,7 @@ pub const NAMES: &[&str] = &[
     "add",
     "hold",
     "boom",
+    "chain",
     "fail",
     "unwritable",
     "nan",
@@ -104,6 +114,7 @@ impl Methods {
                 call.respond(&())
             }
             "boom" => panic!("the sky fell"),
+            "chain" => std::panic::panic_any(Chain),
             "fail" => Err("on purpose".into_failure()),
             "unwritable" => call.respond(&Unwritable),
             "nan" => call.respond(&f64::NAN),
