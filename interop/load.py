@@ -25,7 +25,7 @@ from oslo_messaging._drivers import impl_rabbit  # noqa: E402
 
 CONF = cfg.CONF
 TOPIC = 'faults'
-WORK = 0.05
+WORK = 0.02
 CASTS = 1000000000
 AT_ONCE = 2048
 GRACE = 5

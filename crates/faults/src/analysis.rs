@@ -64,6 +64,8 @@ pub(crate) struct Outcome {
     /// Calls that the client made.
     pub(crate) calls: usize,
     pub(crate) succeeded: usize,
+    /// Of the succeeded: the reply came more than a second after the call's timeout, which was not kept.
+    pub(crate) late: usize,
     /// Calls that failed, by kind of error.
     pub(crate) failed: BTreeMap<String, usize>,
     /// Of the failed: the broker was away until their timeout, or the killed server had begun them.
@@ -136,6 +138,8 @@ pub(crate) fn judge(plan: Plan, seen: &Seen) -> Outcome {
         }
     }
     let failures: usize = failed.values().sum();
+    let limit = micros(seen.timeout).saturating_add(GRACE);
+    let late = |call: &&Call| call.outcome == OK && call.end.saturating_sub(call.start) > limit;
     let from = seen.fault.0.saturating_sub(LEAD);
     let successes = calls.iter().filter(|call| call.outcome == OK);
     let gap = longest_gap(successes.map(|call| call.end), from, seen.end);
@@ -148,6 +152,7 @@ pub(crate) fn judge(plan: Plan, seen: &Seen) -> Outcome {
         topology: plan.topology.name(),
         calls: calls.len(),
         succeeded: calls.len() - failures,
+        late: calls.iter().filter(late).count(),
         failed,
         excused,
         twice,
@@ -242,8 +247,7 @@ fn outages(probes: &[Entry]) -> Vec<(u64, u64)> {
 
 /// Whether the broker was away while the call ran, and until less than the grace before its timeout.
 fn was_away(call: &Call, outages: &[(u64, u64)], timeout: Duration) -> bool {
-    let timeout = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
-    let deadline = call.start.saturating_add(timeout);
+    let deadline = call.start.saturating_add(micros(timeout));
     outages
         .iter()
         .any(|(from, to)| *from <= deadline && *to >= call.start && deadline <= *to + GRACE)
@@ -304,6 +308,10 @@ fn texts(entries: &[Entry]) -> Vec<String> {
         _ => None,
     });
     texts.collect()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn seconds(micros: u64) -> f64 {

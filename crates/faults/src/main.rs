@@ -55,6 +55,9 @@ struct Args {
     /// Calls a second
     #[arg(long, default_value_t = 200.0)]
     rate: f64,
+    /// Timeout of a call in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    timeout: f64,
     /// Instead of faults: steady traffic for so long (`90s`, `30m`, `2h`), connections lost every minute
     #[arg(long, value_name = "TIME", value_parser = time)]
     soak: Option<Duration>,
@@ -231,7 +234,7 @@ fn rates(args: &Args) -> Rates {
         calls: args.rate,
         casts: 0.0,
         fanouts: 5.0,
-        timeout: Duration::from_secs(10),
+        timeout: Duration::try_from_secs_f64(args.timeout).unwrap_or(Duration::from_secs(10)),
     }
 }
 

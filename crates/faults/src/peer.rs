@@ -20,7 +20,7 @@ pub(crate) use self::serve::{Serve, serve};
 /// Where the servers of the traffic are reached.
 pub(crate) const TOPIC: &str = "faults";
 /// How long a method takes, so that servers have work in hand.
-pub(crate) const WORK: Duration = Duration::from_millis(50);
+pub(crate) const WORK: Duration = Duration::from_millis(20);
 /// First id of casts; those of calls stay below.
 pub(crate) const CASTS: u64 = 1_000_000_000;
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::analysis::{Goal, Outcome};
 
 const HEAD: &str = "\
-| fault | driver | calls | succeeded | failed | of these excused | ran twice | not flagged | never ran | longest gap | outage | fanouts missed | fanout gap | goals |
-|---|---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|---|
+| fault | driver | calls | succeeded | of these late | failed | of these excused | ran twice | not flagged | never ran | longest gap | outage | fanouts missed | fanout gap | goals |
+|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|---|
 ";
 
 /// The table of all runs.
@@ -28,11 +28,12 @@ pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {failed} | {} | {} | {} | {} | {:.2} s | {:.2} s | {} of {} | {:.2} s | {} |",
+            "| {} | {} | {} | {} | {} | {failed} | {} | {} | {} | {} | {:.2} s | {:.2} s | {} of {} | {:.2} s | {} |",
             one.fault,
             one.peer,
             one.calls,
             one.succeeded,
+            one.late,
             one.excused,
             one.twice,
             one.twice_unflagged,

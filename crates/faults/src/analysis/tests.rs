@@ -114,6 +114,15 @@ fn a_call_may_fail_only_if_the_broker_was_away_until_its_timeout() {
 }
 
 #[test]
+fn a_success_after_the_timeout_is_told() {
+    let (mut calls, _) = steady();
+    calls.push(call(20, 0, 105, OK));
+    calls.push(call(21, 0, 120, OK));
+    let outcome = judge(plan(), &seen(calls, vec![], vec![]));
+    assert_eq!((outcome.succeeded, outcome.late), (13, 1));
+}
+
+#[test]
 fn work_in_the_hands_of_a_killed_server_is_excused() {
     let (mut calls, runs) = steady();
     calls.push(call(20, 10, 110, "Timeout"));
