@@ -26,10 +26,9 @@ use crate::server::{Permit, Work};
 
 /// A reply to a missing queue is offered again this often (spec section 13).
 const OFFER_EVERY: Duration = Duration::from_millis(250);
-/// Replies that wait for the bus to confirm them; beyond it a request keeps its permit meanwhile.
-const UNCONFIRMED_LIMIT: usize = 1024;
-/// Replies that wait for their queue to appear; beyond it they are dropped.
-const LATE_LIMIT: usize = 1024;
+/// Replies that wait without a permit, for the bus to confirm them or for their queue to appear. Beyond
+/// it a request keeps its permit meanwhile, so that the rest stays on the bus and nothing is dropped.
+const WAITING_LIMIT: usize = 2048;
 
 /// Where a reply goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +46,7 @@ pub(crate) struct Replier {
     /// How long one reply may take to be sent while the bus is not there.
     limit: Duration,
     obsolete: Mutex<ObsoleteQueues>,
-    unconfirmed: AtomicUsize,
-    late: AtomicUsize,
+    waiting: AtomicUsize,
     dropped: AtomicU64,
 }
 
@@ -61,15 +59,14 @@ impl Replier {
             patience: capabilities.reply_retry,
             limit: limit.max(capabilities.reply_retry),
             obsolete: Mutex::default(),
-            unconfirmed: AtomicUsize::new(0),
-            late: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
         }
     }
 
     /// How many replies are on their way without a permit.
     pub(crate) fn outstanding(&self) -> usize {
-        self.unconfirmed.load(Ordering::Relaxed) + self.late.load(Ordering::Relaxed)
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// How many replies nobody got.
@@ -93,23 +90,15 @@ impl Replier {
             self.count_dropped();
             return Some(permit);
         }
-        let mut permit = Some(permit);
-        let sent = self.send_first(to, reply.body().clone(), &mut permit).await;
+        let mut place = Place {
+            permit: Some(permit),
+            waiting: None,
+        };
+        let sent = self.send_first(to, reply.body().clone(), &mut place).await;
         match sent {
             Ok(()) => {}
             Err(fault) if fault.kind() == ErrorKind::Undeliverable && !self.patience.is_zero() => {
-                let Some(_late) = Tally::enter(&self.late, LATE_LIMIT) else {
-                    warn!(
-                        msg_id = to.msg_id,
-                        reply_queue = to.queue,
-                        "dropped a reply: too many wait for their queues"
-                    );
-                    self.count_dropped();
-                    return permit;
-                };
-                if let Some(permit) = permit.take() {
-                    permit.release();
-                }
+                place.release(&self.waiting);
                 self.offer_again(to, reply).await;
             }
             Err(fault) if fault.kind() == ErrorKind::TooLarge => {
@@ -119,16 +108,13 @@ impl Replier {
                     format!("the reply cannot be sent: {fault}"),
                 ));
                 let sealed = ReplyBody::failure(&small).finish(&to.msg_id, unique_id());
-                if let Err(fault) = self
-                    .send_first(to, sealed.body().clone(), &mut permit)
-                    .await
-                {
+                if let Err(fault) = self.send_first(to, sealed.body().clone(), &mut place).await {
                     self.give_up(to, &fault);
                 }
             }
             Err(fault) => self.give_up(to, &fault),
         }
-        permit
+        place.permit
     }
 
     /// Sends one sign of life. False if there is nobody to see it.
@@ -146,22 +132,17 @@ impl Replier {
     }
 
     /// Hands a reply to the driver; if that takes longer than a moment, releases the permit and waits.
-    async fn send_first<W: Work>(
-        &self,
+    async fn send_first<'a, W: Work>(
+        &'a self,
         to: &ReplyTo,
         body: Bytes,
-        permit: &mut Option<Permit<W>>,
+        place: &mut Place<'a, W>,
     ) -> Result<()> {
         let mut send = self.driver.send(self.outgoing(to, body));
         if let Poll::Ready(sent) = poll_once(&mut send).await {
             return sent;
         }
-        let unconfirmed = Tally::enter(&self.unconfirmed, UNCONFIRMED_LIMIT);
-        if unconfirmed.is_some()
-            && let Some(permit) = permit.take()
-        {
-            permit.release();
-        }
+        place.release(&self.waiting);
         send.await
     }
 
@@ -221,6 +202,27 @@ impl Replier {
 
     fn count_dropped(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What a reply on its way holds: a permit, or a place among those that wait without one.
+struct Place<'a, W: Work> {
+    permit: Option<Permit<W>>,
+    waiting: Option<Tally<'a>>,
+}
+
+impl<'a, W: Work> Place<'a, W> {
+    /// Lets the next request run, if not too many replies wait already.
+    fn release(&mut self, waiting: &'a AtomicUsize) {
+        if self.permit.is_none() {
+            return;
+        }
+        self.waiting = Tally::enter(waiting, WAITING_LIMIT);
+        if self.waiting.is_some()
+            && let Some(permit) = self.permit.take()
+        {
+            permit.release();
+        }
     }
 }
 

@@ -266,22 +266,28 @@ async fn a_reply_is_sent_again_to_a_caller_that_asks_again_after_the_broker_lost
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_that_wait_for_their_queues_are_bounded_and_the_rest_is_dropped() {
-    const LIMIT: usize = 1024;
+async fn replies_that_wait_for_their_queues_are_bounded_and_then_requests_keep_permits() {
+    const LIMIT: usize = 2048;
+    const PERMITS: usize = 64;
     let driver = Scripted::new();
     driver.answer(|_| Some(Err(fault(ErrorKind::Undeliverable))));
     let desk = Desk::new();
     let server = server(&driver, &desk).await;
-    for n in 0..LIMIT + 10 {
+    for n in 0..LIMIT + PERMITS {
         driver.deliver(call("echo", &format!("m{n}"), ""));
         desk.entered(1).await;
     }
-    for _ in 0..LIMIT + 10 {
-        driver.next_sent().await;
+    for n in 0..5 {
+        driver.deliver(call("echo", &format!("more{n}"), ""));
     }
-    assert_eq!(server.stats().replies_dropped, 10);
+    let stats = server.stats();
+    assert_eq!((stats.running, stats.waiting), (PERMITS, 5));
+    assert_eq!(stats.replies_dropped, 0);
     let stopped = server.stop_within(Duration::ZERO).await;
-    assert_eq!((stopped.aborted, stopped.replies_dropped), (0, LIMIT));
+    assert_eq!(
+        (stopped.aborted, stopped.replies_dropped, stopped.requeued),
+        (PERMITS, LIMIT, 5)
+    );
 }
 
 #[tokio::test(start_paused = true)]
