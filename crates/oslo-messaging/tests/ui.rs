@@ -1,6 +1,6 @@
-//! What `#[endpoint]` takes, and what it says about the rest.
+//! What `#[endpoint]` takes, what it says about the rest, and what the types rule out.
 //!
-//! The texts in `ui/fail/*.stderr` are those of the pinned compiler; `TRYBUILD=overwrite` renews them.
+//! The texts in `ui/fail/*.stderr` and `ui/once/*.stderr` are those of the pinned compiler; `TRYBUILD=overwrite` renews them.
 
 #![cfg(feature = "macros")]
 
@@ -12,4 +12,9 @@ fn blocks_that_fit_compile() {
 #[test]
 fn blocks_that_do_not_fit_are_refused_with_a_reason() {
     trybuild::TestCases::new().compile_fail("tests/ui/fail/*.rs");
+}
+
+#[test]
+fn what_happens_once_cannot_be_asked_for_twice_and_a_url_is_text() {
+    trybuild::TestCases::new().compile_fail("tests/ui/once/*.rs");
 }

@@ -6,6 +6,7 @@ mod answering;
 mod calling;
 mod client;
 mod dispatch;
+mod duplicates;
 mod endpoints;
 mod lost_queues;
 mod memory;

@@ -247,3 +247,17 @@ fn u19_the_driver_is_the_scheme_before_the_first_plus() {
 fn white_space_around_the_url_is_ignored() {
     assert_eq!(url(" rabbit://h/v\n"), url("rabbit://h/v"));
 }
+
+#[test]
+fn tr11_hosts_are_equal_by_all_four_parts_and_hash_alike() {
+    use std::collections::HashSet;
+    let hosts: Vec<TransportHost> = [
+        "u:p@h:1", "u:p@h:1", "v:p@h:1", "u:q@h:1", "u:p@i:1", "u:p@h:2",
+    ]
+    .iter()
+    .map(|text| url(&format!("rabbit://{text}")).hosts()[0].clone())
+    .collect();
+    assert_eq!(hosts[0], hosts[1]);
+    assert!(hosts[2..].iter().all(|other| *other != hosts[0]));
+    assert_eq!(hosts.into_iter().collect::<HashSet<_>>().len(), 5);
+}
