@@ -105,8 +105,6 @@ pub(crate) struct Nested {
     table: std::collections::BTreeMap<u64, u64>,
 }
 
-// A failure is what these methods are about.
-#[allow(clippy::result_large_err)]
 #[endpoint]
 impl Service {
     fn whoami(&self) -> &str {
