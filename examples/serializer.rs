@@ -1,10 +1,6 @@
 //! A serializer: tells every server which service calls, and keeps it out of the handlers' way.
 
-use std::sync::Arc;
-
-use oslo_messaging::{
-    Context, Error, ErrorKind, Result, RpcClient, RpcServer, Serializer, Target, endpoint,
-};
+use oslo_messaging::{Context, Result, RpcClient, RpcServer, Serializer, Target, endpoint};
 
 /// Adds the caller's name to each context.
 struct Signed(&'static str);
@@ -17,10 +13,7 @@ impl Serializer for Signed {
 
     fn serialize_context(&self, context: &Context) -> Result<Context> {
         let mut context = context.clone();
-        let added = context.insert("service", self.0);
-        added.map_err(|fault| {
-            Error::new(ErrorKind::Encode, "the service's name").with_source(fault)
-        })?;
+        context.insert("service", self.0)?;
         Ok(context)
     }
 }
@@ -45,9 +38,7 @@ pub(crate) async fn main() -> Result<()> {
         .await?;
 
     let client = RpcClient::new(transport, Target::topic("greeter"));
-    let signed = client
-        .prepare()
-        .serializer(Arc::new(Signed("nova-compute")));
+    let signed = client.prepare().serializer(Signed("nova-compute"));
     for client in [client, signed] {
         let greeting: String = client.call(&Context::new(), "greet", ()).await?;
         println!("{greeting}");

@@ -12,7 +12,7 @@ use oslo_messaging::{RawJson, RemoteError};
 use serde::Deserialize;
 
 use crate::exit::Problem;
-use crate::settings::read_file;
+use crate::files::read_file;
 
 /// Answers by method.
 pub(crate) struct Answers(HashMap<String, Answer>);

@@ -95,11 +95,11 @@ impl Desk {
         let method = call.method();
         match &self.answers {
             None if method.starts_with('_') || method.starts_with("no_") => {
-                Err(no_such_method(method))
+                Err(call.no_such_method())
             }
             None => call.respond(call.args()),
             Some(answers) => {
-                let answer = answers.get(method).ok_or_else(|| no_such_method(method))?;
+                let answer = answers.get(method).ok_or_else(|| call.no_such_method())?;
                 tokio::time::sleep(answer.delay).await;
                 match &answer.outcome {
                     Ok(result) => call.respond(result),
@@ -161,12 +161,6 @@ fn sizes(call: &Invocation<'_>) -> IndexMap<String, usize> {
         .into_iter()
         .map(|(name, value)| (name, value.as_str().len()))
         .collect()
-}
-
-/// As the dispatcher words it, since this endpoint is asked for every name.
-fn no_such_method(method: &str) -> RemoteError {
-    let text = format!("Endpoint does not support RPC method {method}");
-    RemoteError::new("NoSuchMethod", "oslo_messaging.rpc.dispatcher", text)
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ impl Exit {
             ErrorKind::InvalidTarget
             | ErrorKind::InvalidUrl
             | ErrorKind::Config
-            | ErrorKind::Unsupported => Self::Usage,
-            ErrorKind::Encode => Self::Usage,
+            | ErrorKind::Unsupported
+            | ErrorKind::Encode => Self::Usage,
             _ => Self::Failed,
         }
     }
@@ -144,6 +144,9 @@ impl Details {
     }
 }
 
+/// How a transport URL is written.
+pub(crate) const URL_FORM: &str = "write it as rabbit://user:password@host:5672/vhost, with special characters of user and password percent-encoded";
+
 /// What a person may do about an error of this kind.
 pub(crate) fn hint(kind: ErrorKind, url: &TransportUrl) -> Option<String> {
     let text = match kind {
@@ -162,12 +165,7 @@ pub(crate) fn hint(kind: ErrorKind, url: &TransportUrl) -> Option<String> {
         ErrorKind::AccessRefused => {
             "check user, password and virtual host of the URL, and the user's permissions"
         }
-        ErrorKind::InvalidUrl => {
-            "write it as rabbit://user:password@host:5672/vhost, with special characters of user and password percent-encoded"
-        }
-        ErrorKind::Unsupported => {
-            "schemes of this build: rabbit (alias kombu), memory (alias fake)"
-        }
+        ErrorKind::InvalidUrl => URL_FORM,
         ErrorKind::NoSuchMethod => "check the name of the method, and --namespace and --version",
         ErrorKind::UnsupportedVersion => "ask for another --version, or check --namespace",
         _ => return None,

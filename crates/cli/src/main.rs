@@ -6,6 +6,7 @@ mod bus;
 mod commands;
 mod desk;
 mod exit;
+mod files;
 mod output;
 mod settings;
 mod signals;

@@ -12,7 +12,8 @@ use oslo_messaging::{Context, RawJson, Target, TransportUrl, Version};
 
 use crate::answers::Answers;
 use crate::args;
-use crate::exit::Problem;
+use crate::exit::{Problem, URL_FORM};
+use crate::files::read_file;
 use crate::output::{Format, Manner};
 use crate::values::Arguments;
 
@@ -292,9 +293,7 @@ impl<'a> Resolver<'a> {
 fn parse_url(text: &str) -> Result<TransportUrl, Problem> {
     // The fault never repeats the URL, which may hold a password.
     TransportUrl::parse(text).map_err(|fault| {
-        Problem::usage(format!("the transport URL cannot be read: {fault}")).hint(
-            "write it as rabbit://user:password@host:5672/vhost, with special characters of user and password percent-encoded",
-        )
+        Problem::usage(format!("the transport URL cannot be read: {fault}")).hint(URL_FORM)
     })
 }
 
@@ -349,19 +348,6 @@ fn context(typed: Option<&str>) -> Result<Context, Problem> {
     };
     let json = RawJson::from_text(text).map_err(|fault| bad(fault.to_string()))?;
     Context::from_value(&json).map_err(|_| bad("it is JSON of another kind".to_owned()))
-}
-
-/// Reads a text file named on the command line.
-///
-/// # Errors
-/// Wrong usage that names flag and file.
-pub(crate) fn read_file(file: &Path, flag: &str) -> Result<String, Problem> {
-    std::fs::read_to_string(file).map_err(|fault| {
-        Problem::usage(format!(
-            "{flag}: {} cannot be read: {fault}",
-            file.display()
-        ))
-    })
 }
 
 fn host_name() -> Result<String, Problem> {

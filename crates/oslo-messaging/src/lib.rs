@@ -8,7 +8,9 @@ mod drivers;
 mod signal;
 
 pub use oslo_messaging_core::context::Context;
+pub use oslo_messaging_core::driver::{Health, Retry};
 pub use oslo_messaging_core::error::{Error, ErrorKind, RemoteError, Result};
+pub use oslo_messaging_core::events::{Event, Events};
 pub use oslo_messaging_core::rpc::{
     DefaultRpcAccessPolicy, Endpoint, ExplicitRpcAccessPolicy, IntoFailure, LegacyRpcAccessPolicy,
     RpcAccessPolicy, RpcClient, RpcServer,
@@ -16,10 +18,11 @@ pub use oslo_messaging_core::rpc::{
 pub use oslo_messaging_core::serializer::{NoOpSerializer, Serializer};
 pub use oslo_messaging_core::transport::{Transport, TransportOptions};
 #[doc(inline)]
-pub use oslo_messaging_core::{driver, memory, rpc};
+pub use oslo_messaging_core::{driver, events, memory, rpc};
 #[cfg(feature = "macros")]
 #[doc(inline)]
 pub use oslo_messaging_macros::endpoint;
+pub use oslo_messaging_proto as proto;
 pub use oslo_messaging_proto::json::raw::RawJson;
 pub use oslo_messaging_proto::json::value::Value;
 pub use oslo_messaging_proto::target::Target;
@@ -31,3 +34,8 @@ pub use oslo_messaging_rabbit as rabbit;
 
 pub use crate::drivers::{ConnectOptions, IntoTransportUrl, connect, connect_with};
 pub use crate::signal::shutdown_signal;
+
+/// The examples of the project's front page, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct FrontPage;

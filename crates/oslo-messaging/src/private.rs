@@ -138,12 +138,6 @@ fn enumerate(names: &[&str]) -> String {
     }
 }
 
-/// The endpoint was asked to run what it does not have.
-pub fn no_such_method(method: &str) -> RemoteError {
-    let text = format!("Endpoint does not support RPC method {method}");
-    RemoteError::new("NoSuchMethod", "oslo_messaging.rpc.dispatcher", text)
-}
-
 fn type_error(text: String) -> RemoteError {
     RemoteError::builtin("TypeError", text)
 }

@@ -1,7 +1,7 @@
 //! Prints the `impl Endpoint`.
 //!
-//! All paths begin at `::oslo_messaging`, and all of them but the check of argument names are public
-//! API. Spans are those of the types concerned, so that the compiler's complaints point there.
+//! All paths begin at `::oslo_messaging`. They are public API, but for the reading and checking of arguments by
+//! Python's rules, which is the facade's `__private`. Spans are those of the types concerned, so that the compiler's complaints point there.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -56,8 +56,8 @@ pub(crate) fn endpoint(header: &Header, block: &Block) -> TokenStream {
             > {
                 match invocation.method() {
                     #(#calls)*
-                    other => {
-                        let failure = ::oslo_messaging::__private::no_such_method(other);
+                    _ => {
+                        let failure = invocation.no_such_method();
                         ::std::boxed::Box::pin(::core::future::ready(::core::result::Result::Err(failure)))
                     }
                 }
