@@ -2,9 +2,10 @@
 
     prober.py HOST:PORT,… USER PASSWORD VHOST QUEUE_TYPE JOURNAL
 
-A look is a new connection, a queue, and a message that the broker confirms, at the first of the hosts that does all of
-this within a second. Every look is a line in the journal: `probe START END OUTCOME`, in microseconds since 1970. It
-prints `ready` after the first good one, and ends when its standard input does.
+A look is a new connection and a message to each of the queues that the broker confirms, at the first of the hosts that
+does all of this within a second. There is one queue for each host; a quorum queue has its leader there, so that the time
+in which a new leader is elected is seen. Every look is a line in the journal: `probe START END OUTCOME`, in microseconds
+since 1970. It prints `ready` when the queues are made, and ends when its standard input does.
 """
 
 import os
@@ -22,25 +23,56 @@ def now():
     return int(time.time() * 1e6)
 
 
-def look(host, user, password, vhost, queue_type):
-    connection = amqp.Connection(
-        host, userid=user, password=password, virtual_host=vhost, confirm_publish=True,
-        connect_timeout=LIMIT, read_timeout=LIMIT, write_timeout=LIMIT)
-    try:
-        connection.connect()
-        channel = connection.channel()
-        # A name of its own for each type, kept small by itself.
-        arguments = {'x-queue-type': queue_type, 'x-max-length': 1}
-        channel.queue_declare('prober-' + queue_type, durable=True, auto_delete=False, arguments=arguments)
-        channel.basic_publish(
-            amqp.Message('here'), routing_key='prober-' + queue_type, timeout=LIMIT, confirm_timeout=LIMIT)
-    finally:
-        # No good-bye: a broker that is paused would not answer it.
-        connection.collect()
+class Prober:
+    def __init__(self, hosts, user, password, vhost, queue_type):
+        self._hosts = hosts.split(',')
+        self._login = {'userid': user, 'password': password, 'virtual_host': vhost}
+        self._queue_type = queue_type
+        self._queues = ['prober-%d' % number for number in range(len(self._hosts))]
+
+    def set_up(self):
+        """Makes each queue through its own host."""
+        for host, queue in zip(self._hosts, self._queues):
+            self._at(host, lambda channel: self._declare(channel, queue))
+
+    def look(self):
+        """Why no host did its work, or `ok`."""
+        outcome = None
+        for host in self._hosts:
+            try:
+                self._at(host, self._publish)
+                return 'ok'
+            except Exception as error:
+                outcome = type(error).__name__
+        return outcome
+
+    def _at(self, host, work):
+        connection = amqp.Connection(
+            host, confirm_publish=True, connect_timeout=LIMIT, read_timeout=LIMIT, write_timeout=LIMIT, **self._login)
+        try:
+            connection.connect()
+            work(connection.channel())
+        finally:
+            # No good-bye: a broker that is paused would not answer it.
+            connection.collect()
+
+    def _declare(self, channel, queue):
+        arguments = {'x-queue-type': self._queue_type, 'x-max-length': 1}
+        if self._queue_type == 'quorum':
+            arguments['x-queue-leader-locator'] = 'client-local'
+        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
+
+    def _publish(self, channel):
+        for queue in self._queues:
+            # What is confirmed although its queue has gone with a virtual host would prove little.
+            if self._queue_type == 'classic':
+                self._declare(channel, queue)
+            channel.basic_publish(amqp.Message('here'), routing_key=queue, timeout=LIMIT, confirm_timeout=LIMIT)
 
 
 def main():
-    hosts, user, password, vhost, queue_type, path = sys.argv[1:]
+    path = sys.argv.pop()
+    prober = Prober(*sys.argv[1:])
     journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     ended = threading.Event()
 
@@ -49,20 +81,12 @@ def main():
         ended.set()
 
     threading.Thread(target=wait_for_end, daemon=True).start()
-    ready = False
+    prober.set_up()
+    print('ready', flush=True)
     while not ended.wait(EVERY):
-        started, outcome = now(), None
-        for host in hosts.split(','):
-            try:
-                look(host, user, password, vhost, queue_type)
-                outcome = 'ok'
-                break
-            except Exception as error:
-                outcome = type(error).__name__
+        started = now()
+        outcome = prober.look()
         os.write(journal, ('probe %d %d %s\n' % (started, now(), outcome)).encode())
-        if outcome == 'ok' and not ready:
-            ready = True
-            print('ready', flush=True)
 
 
 if __name__ == '__main__':
