@@ -66,6 +66,8 @@ pub enum TlsFault {
     Unusable,
     /// The peer ended the handshake with an alert: it wants a certificate of this side, or another one than it got.
     PeerRefused,
+    /// The peer asked for a certificate of this side and hung up without a word: it may have refused what it got, or be shutting down.
+    HungUp,
     /// No version of TLS, or no cipher, that both sides speak.
     NoCommonVersion,
     /// The peer does not speak TLS on this port.
@@ -155,6 +157,17 @@ impl Error {
     /// A name or a table that the wire cannot carry.
     pub(crate) fn invalid(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::InvalidArgument, text)
+    }
+
+    /// The same, when it happened right after the peer had asked for a certificate of this side: what looks like a fault of the socket is
+    /// then often a refusal, whose alert the reset has overtaken.
+    #[cfg(feature = "tls")]
+    pub(crate) fn after_certificate_request(self) -> Self {
+        if self.kind() != ErrorKind::Io {
+            return self;
+        }
+        let text = format!("the peer asked for a certificate of this side and hung up: {self}");
+        Self::tls(TlsFault::HungUp, text, None)
     }
 
     /// The kind, to decide by.

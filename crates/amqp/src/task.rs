@@ -229,6 +229,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 // The broker may have said why before it closed the socket.
                 return Poll::Ready(match self.poll_read(context) {
                     Poll::Ready(Turn::Read) => Turn::Read,
+                    // A TLS peer says why with an alert, which the failed write has overtaken.
+                    Poll::Ready(Turn::Failed(what, why)) if why.get_ref().is_some() => {
+                        Turn::Failed(what, why)
+                    }
                     _ => Turn::Failed("writing to the socket failed", error),
                 });
             }

@@ -7,13 +7,16 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio_rustls::rustls::client::ResolvesClientCert;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
 use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{
     self, AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
     SignatureScheme, SupportedProtocolVersion, version,
@@ -78,8 +81,8 @@ pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>> {
         .map_err(|_| Error::invalid("the host is no name that a certificate could be for"))
 }
 
-/// What rustls is asked for. Reads files.
-pub(crate) fn client_config(options: &TlsOptions) -> Result<ClientConfig> {
+/// What rustls is asked for, and a flag that rises when the peer asks for a certificate. Reads files.
+pub(crate) fn client_config(options: &TlsOptions) -> Result<(ClientConfig, Arc<AtomicBool>)> {
     let provider = Arc::new(crypto::ring::default_provider());
     let versions: &[&SupportedProtocolVersion] = match options.versions {
         TlsVersions::All => &[&version::TLS13, &version::TLS12],
@@ -94,22 +97,36 @@ pub(crate) fn client_config(options: &TlsOptions) -> Result<ClientConfig> {
         Trust::File(path) => builder.with_root_certificates(authorities(path)?),
         Trust::Anyone => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Trusting(provider))),
+            .with_custom_certificate_verifier(Arc::new(Trusting(Arc::clone(&provider)))),
     };
+    let asked = Arc::new(AtomicBool::new(false));
+    let shown = Shown {
+        identity: identity(options, &provider)?,
+        asked: Arc::clone(&asked),
+    };
+    Ok((builder.with_client_cert_resolver(Arc::new(shown)), asked))
+}
+
+/// What this side shows when it is asked.
+fn identity(options: &TlsOptions, provider: &CryptoProvider) -> Result<Option<Arc<CertifiedKey>>> {
     let Some(certificate_file) = &options.certificate_file else {
-        return Ok(builder.with_no_client_auth());
+        return Ok(None);
     };
     let key_file = options.key_file.as_ref().unwrap_or(certificate_file);
     let chain = certificates(certificate_file, &read(certificate_file)?)?;
     let key = private_key(key_file)?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| {
-        let text = format!(
-            "the certificate in {} cannot be used with the key in {}",
-            certificate_file.display(),
-            key_file.display()
-        );
-        Error::tls(TlsFault::Files, text, Some(io::Error::other(error)))
-    })
+    match CertifiedKey::from_der(chain, key, provider) {
+        Ok(identity) => Ok(Some(Arc::new(identity))),
+        Err(error) => {
+            let text = format!(
+                "the certificate in {} cannot be used with the key in {}",
+                certificate_file.display(),
+                key_file.display()
+            );
+            let cause = Some(io::Error::other(error));
+            Err(Error::tls(TlsFault::Files, text, cause))
+        }
+    }
 }
 
 fn system_authorities() -> Result<RootCertStore> {
@@ -211,6 +228,25 @@ fn fault_of_certificate(error: &CertificateError) -> TlsFault {
             TlsFault::NotYetValid
         }
         _ => TlsFault::Unusable,
+    }
+}
+
+/// Shows what there is, and notes that it was asked for.
+#[derive(Debug)]
+struct Shown {
+    identity: Option<Arc<CertifiedKey>>,
+    asked: Arc<AtomicBool>,
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.identity.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        // Otherwise rustls does not ask, and nobody would know that the peer did.
+        true
     }
 }
 

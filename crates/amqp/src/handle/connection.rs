@@ -78,8 +78,17 @@ impl Connection {
     ) -> Result<Self> {
         let deadline = Instant::now() + options.connect_timeout;
         let stream = socket::open(host, port, &options, deadline).await?;
-        let stream = socket::secure(stream, host, tls, deadline).await?;
-        Self::handshake_until(stream, options, deadline).await
+        let (stream, asked) = socket::secure(stream, host, tls, deadline).await?;
+        let connection = Self::start(stream, options)?;
+        match connection.opened(deadline).await {
+            // Nothing was heard yet: in TLS 1.3 a certificate is refused only after this side thinks that all is well.
+            Err(error)
+                if asked && *connection.server_properties() == ServerProperties::default() =>
+            {
+                Err(error.after_certificate_request())
+            }
+            result => result.map(|()| connection),
+        }
     }
 
     /// Logs in over any stream (TLS, a pipe) within [`ConnectOptions::connect_timeout`].
@@ -106,18 +115,30 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let connection = Self::start(stream, options)?;
+        connection.opened(deadline).await.map(|()| connection)
+    }
+
+    /// Starts the task; a drop of the handle ends it.
+    fn start<S>(stream: S, options: ConnectOptions) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let close_timeout = options.close_timeout;
         let shared = Arc::new(Shared::new(Engine::new(options, Instant::now())?));
         let task = tokio::spawn(Task::new(stream, shared.clone()).run());
-        // From here on a drop of this future ends the task.
-        let connection = Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             shared,
             task: Mutex::new(Some(task)),
             close_timeout,
-        }));
-        let mut status = connection.0.shared.status.subscribe();
+        })))
+    }
+
+    /// Waits for the end of the handshake.
+    async fn opened(&self, deadline: Instant) -> Result<()> {
+        let mut status = self.0.shared.status.subscribe();
         let opened = status.wait_for(|status| !matches!(status, Status::Opening));
-        let result = match tokio::time::timeout_at(deadline.into(), opened).await {
+        match tokio::time::timeout_at(deadline.into(), opened).await {
             Ok(Ok(status)) => match &*status {
                 Status::Closed(error) => Err(error.clone()),
                 Status::Opening | Status::Open => Ok(()),
@@ -127,8 +148,7 @@ impl Connection {
                 ErrorKind::Timeout,
                 "the broker did not finish the handshake in time",
             )),
-        };
-        result.map(|()| connection)
+        }
     }
 
     /// Opens a channel.

@@ -42,25 +42,31 @@ pub(crate) async fn open(
     Ok(stream)
 }
 
-/// Puts TLS on a socket. The certificate must be valid for `host`, a name or an address.
+/// Puts TLS on a socket. The certificate must be valid for `host`, a name or an address. Also tells whether the peer asked for a
+/// certificate of this side.
 #[cfg(feature = "tls")]
 pub(crate) async fn secure(
     stream: TcpStream,
     host: &str,
     options: &tls::TlsOptions,
     deadline: Instant,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
+) -> Result<(tokio_rustls::client::TlsStream<TcpStream>, bool)> {
     let name = tls::server_name(host)?;
     let options = options.clone();
     let work = async {
         // Reads files: not on a thread that others wait for.
-        let config = tokio::task::spawn_blocking(move || tls::client_config(&options))
+        let (config, asked) = tokio::task::spawn_blocking(move || tls::client_config(&options))
             .await
             .map_err(|_| Error::new(ErrorKind::Closed, "the runtime is shutting down"))??;
-        tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
+        let connected = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
             .connect(name, stream)
             .await
-            .map_err(|error| Error::io("no TLS connection to the broker", error))
+            .map_err(|error| Error::io("no TLS connection to the broker", error));
+        match (connected, asked.load(std::sync::atomic::Ordering::Relaxed)) {
+            (Ok(stream), asked) => Ok((stream, asked)),
+            (Err(error), true) => Err(error.after_certificate_request()),
+            (Err(error), false) => Err(error),
+        }
     };
     timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
         Err(Error::new(

@@ -128,6 +128,34 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_lost_their_broker_together_come_back_spread_over_the_whole_wait() {
+        let delays = delays(&[]);
+        let fills = |draw: &mut dyn FnMut() -> Duration, least: f64, most: f64| {
+            let mut tenths = [0; 10];
+            for _ in 0..1_000 {
+                let share = (seconds(draw()) - least) / (most - least);
+                tenths[((share * 10.0) as usize).min(9)] += 1;
+            }
+            assert!(
+                tenths.iter().all(|&tenth| (40..=200).contains(&tenth)),
+                "{tenths:?}"
+            );
+        };
+        fills(&mut || delays.after_loss(), 0.0, 0.25);
+        fills(
+            &mut || delays.next(&mut delays.fresh(), Hope::Soon),
+            0.3,
+            1.0,
+        );
+        fills(
+            &mut || delays.next(&mut delays.fresh(), Hope::Later),
+            0.5,
+            1.0,
+        );
+        fills(&mut || delays.longest(), 15.0, 30.0);
+    }
+
+    #[test]
     fn splay_is_really_slept() {
         let delays = delays(&[
             ("kombu_reconnect_splay", "1000"),

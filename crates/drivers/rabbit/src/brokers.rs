@@ -1,60 +1,73 @@
-//! Where the brokers are and how to log in there: from transport URL and options to what the engine is asked.
+//! Where the brokers are and how to log in there: from transport URL and options to what the engine is asked,
+//! and in which order they are tried.
+//!
+//! A broker that failed is remembered by all connections of the driver and tried after the others for a
+//! while; it is never left out, so that one that is alone or was wrongly suspected is still found at once.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use oslo_messaging_amqp::{ConnectOptions, Login};
+use oslo_messaging_amqp::{ConnectOptions, Connection, Login};
 use oslo_messaging_proto::url::TransportUrl;
 use uuid::Uuid;
 
 use crate::backoff::Delays;
 use crate::config::{FailoverStrategy, LoginMethod, RabbitConfig};
+use crate::security::Security;
 
 /// Where brokers are and how to log in there.
 pub(crate) struct Brokers {
     hosts: Vec<Broker>,
     vhost: Arc<str>,
     shuffle: bool,
+    security: Security,
     options: ConnectOptions,
     delays: Delays,
+    /// How long a broker that failed is tried after the others.
+    cool_down: Duration,
+    /// This machine, for the names of connections.
+    machine: String,
 }
 
 /// One broker.
 pub(crate) struct Broker {
-    /// Host name or address.
-    pub(crate) name: String,
-    /// Port.
-    pub(crate) port: u16,
+    name: String,
+    port: u16,
     /// Both, as errors and health show them.
-    pub(crate) address: Arc<str>,
+    address: Arc<str>,
     login: Login,
+    /// It failed, and is tried after the others for a while.
+    cooling: Mutex<Option<Cooling>>,
+}
+
+/// How a broker failed.
+#[derive(Clone, Copy)]
+struct Cooling {
+    until: Instant,
+    /// Attempts that failed since it was last connected.
+    attempts: u32,
 }
 
 impl Brokers {
     /// The brokers of a transport URL, in random order; guest at localhost if it names none (parity U16, U18).
     pub(crate) fn new(url: &TransportUrl, config: &RabbitConfig) -> Self {
+        let security = Security::new(config);
+        let (port, method) = (security.default_port(), config.rabbit_login_method);
         let mut hosts: Vec<Broker> = url
             .hosts()
             .iter()
             .map(|host| {
-                let (user, password) = (host.username(), host.password());
-                Broker::new(
-                    host.hostname(),
-                    host.port(),
-                    user,
-                    password,
-                    config.rabbit_login_method,
-                )
+                let name = host
+                    .hostname()
+                    .filter(|name| !name.is_empty())
+                    .unwrap_or("localhost");
+                let login = login(method, host.username(), host.password());
+                Broker::new(name, host.port().unwrap_or(port), login)
             })
             .collect();
         if hosts.is_empty() {
-            hosts.push(Broker::new(
-                None,
-                None,
-                None,
-                None,
-                config.rabbit_login_method,
-            ));
+            hosts.push(Broker::new("localhost", port, login(method, None, None)));
         }
         fastrand::shuffle(&mut hosts);
         let vhost = match url.virtual_host() {
@@ -73,8 +86,11 @@ impl Brokers {
             hosts,
             vhost: vhost.into(),
             shuffle: config.kombu_failover_strategy == FailoverStrategy::Shuffle,
+            security,
             options,
             delays: Delays::new(config),
+            cool_down: Duration::from_secs(config.rabbit_interval_max.into()),
+            machine: config.hostname.clone().unwrap_or_else(machine),
         }
     }
 
@@ -88,27 +104,61 @@ impl Brokers {
         &self.delays
     }
 
-    /// Number of brokers, at least one.
-    pub(crate) fn len(&self) -> usize {
-        self.hosts.len()
+    /// The brokers in the order of one round of attempts, each once; `from` is the caller's place in the list.
+    ///
+    /// Those that failed lately come last, after those that only lost a connection; otherwise the option decides: in turn, or any order.
+    pub(crate) fn round(&self, from: usize, now: Instant) -> Vec<usize> {
+        let count = self.hosts.len();
+        let mut order: Vec<usize> = (0..count).map(|step| (from + step) % count).collect();
+        if self.shuffle {
+            fastrand::shuffle(&mut order);
+        }
+        order.sort_by_key(|&at| self.hosts[at].suspicion(now));
+        order
     }
 
-    /// The broker to try now; `next` is the caller's place in the list.
-    pub(crate) fn choose(&self, next: &mut usize) -> &Broker {
-        let at = if self.shuffle {
-            fastrand::usize(..self.len())
-        } else {
-            *next % self.len()
-        };
-        *next = (at + 1) % self.len();
-        &self.hosts[at]
+    /// Where to go on after this broker.
+    pub(crate) fn after(&self, at: usize) -> usize {
+        (at + 1) % self.hosts.len()
     }
 
-    /// What the engine is asked for at a broker, under a new connection name.
-    pub(crate) fn options(&self, broker: &Broker) -> ConnectOptions {
-        let mut options = self.options.clone().connection_name(connection_name());
+    /// `host:port` of a broker.
+    pub(crate) fn address(&self, at: usize) -> &Arc<str> {
+        &self.hosts[at].address
+    }
+
+    /// Connects to a broker and logs in, under a new connection name that tells the purpose.
+    pub(crate) async fn connect(
+        &self,
+        at: usize,
+        purpose: &str,
+    ) -> oslo_messaging_amqp::Result<Connection> {
+        let broker = &self.hosts[at];
+        let name = connection_name(purpose, &self.machine);
+        let mut options = self.options.clone().connection_name(name);
         options.login = broker.login.clone();
-        options
+        let (host, port) = (broker.name.as_str(), broker.port);
+        let result = self.security.connect(host, port, options).await;
+        match &result {
+            Ok(_) => *broker.cooling() = None,
+            Err(_) => self.note_failure(at, Instant::now()),
+        }
+        result
+    }
+
+    /// Notes that a connection to a broker was lost.
+    pub(crate) fn note_loss(&self, at: usize, now: Instant) {
+        let until = now + self.cool_down;
+        let mut cooling = self.hosts[at].cooling();
+        let attempts = cooling.map_or(0, |cooling| cooling.attempts);
+        *cooling = Some(Cooling { until, attempts });
+    }
+
+    fn note_failure(&self, at: usize, now: Instant) {
+        self.note_loss(at, now);
+        if let Some(cooling) = &mut *self.hosts[at].cooling() {
+            cooling.attempts = cooling.attempts.saturating_add(1);
+        }
     }
 
     /// How long one attempt at every broker may take.
@@ -118,88 +168,61 @@ impl Brokers {
 }
 
 impl Broker {
-    fn new(
-        name: Option<&str>,
-        port: Option<u16>,
-        user: Option<&str>,
-        password: Option<&str>,
-        method: LoginMethod,
-    ) -> Self {
-        let name = name
-            .filter(|name| !name.is_empty())
-            .unwrap_or("localhost")
-            .to_owned();
-        let port = port.unwrap_or(5672);
-        let user = user.unwrap_or("guest").to_owned();
-        let password = password.unwrap_or("guest").to_owned();
-        let login = match method {
-            LoginMethod::Plain => Login::Plain { user, password },
-            LoginMethod::External => Login::External,
-            // The driver refuses CR-DEMO before it comes here.
-            LoginMethod::Amqplain | LoginMethod::CrDemo => Login::AmqPlain { user, password },
-        };
+    fn new(name: &str, port: u16, login: Login) -> Self {
         let address = if name.contains(':') {
             format!("[{name}]:{port}")
         } else {
             format!("{name}:{port}")
         };
         Self {
-            name,
+            name: name.to_owned(),
             port,
             address: address.into(),
             login,
+            cooling: Mutex::new(None),
+        }
+    }
+
+    fn cooling(&self) -> MutexGuard<'_, Option<Cooling>> {
+        self.cooling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much speaks against it: 0 nothing, 1 a lost connection, more with each failed attempt.
+    fn suspicion(&self, now: Instant) -> u32 {
+        match *self.cooling() {
+            Some(cooling) if now < cooling.until => cooling.attempts.saturating_add(1),
+            _ => 0,
         }
     }
 }
 
-/// `<program>:<pid>:<random UUID>`, as management tools show the reference's connections.
-fn connection_name() -> String {
+fn login(method: LoginMethod, user: Option<&str>, password: Option<&str>) -> Login {
+    let user = user.unwrap_or("guest").to_owned();
+    let password = password.unwrap_or("guest").to_owned();
+    match method {
+        LoginMethod::Plain => Login::Plain { user, password },
+        LoginMethod::External => Login::External,
+        // The driver refuses CR-DEMO before it comes here.
+        LoginMethod::Amqplain | LoginMethod::CrDemo => Login::AmqPlain { user, password },
+    }
+}
+
+/// `<program>:<pid>:<random UUID>`, as management tools show the reference's connections, and what for and from where:
+/// ` <purpose>@<machine>`.
+fn connection_name(purpose: &str, machine: &str) -> String {
     let program = std::env::args_os().next().unwrap_or_default();
-    let program = std::path::Path::new(&program)
+    let program = Path::new(&program)
         .file_name()
         .unwrap_or_default()
         .to_string_lossy();
-    format!("{program}:{}:{}", std::process::id(), Uuid::new_v4())
+    let (pid, random) = (std::process::id(), Uuid::new_v4());
+    format!("{program}:{pid}:{random} {purpose}@{machine}")
+}
+
+fn machine() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_is_named_after_program_process_and_a_random_id() {
-        let name = connection_name();
-        let parts: Vec<&str> = name.split(':').collect();
-        assert_eq!(
-            (parts.len(), parts[1].parse().ok(), parts[2].len()),
-            (3, Some(std::process::id()), 36)
-        );
-        assert_ne!(name, connection_name());
-    }
-
-    #[test]
-    fn brokers_of_a_url_fall_back_to_guest_at_localhost_and_the_root_virtual_host() {
-        for (text, address, vhost) in [
-            ("rabbit://", "localhost:5672", "/"),
-            ("rabbit:///", "localhost:5672", "/"),
-            ("rabbit://h/", "h:5672", "/"),
-            ("rabbit://h:1/nova", "h:1", "nova"),
-        ] {
-            let brokers = Brokers::new(
-                &TransportUrl::parse(text).unwrap(),
-                &RabbitConfig::default(),
-            );
-            assert_eq!(
-                (&*brokers.hosts[0].address, &**brokers.vhost()),
-                (address, vhost),
-                "{text}"
-            );
-            let guest = Login::AmqPlain {
-                user: "guest".into(),
-                password: "guest".into(),
-            };
-            assert_eq!(brokers.hosts[0].login, guest);
-            assert_eq!(brokers.options.virtual_host, vhost);
-        }
-    }
-}
+mod tests;

@@ -86,17 +86,23 @@ options! {
     conn_pool_min_size: u32 = 2;
     /// Read, without effect, see `rpc_conn_pool_size` (default 1200 s).
     conn_pool_ttl: u32 = 1200;
-    /// TLS (default false). Not in this build yet: true is refused when the driver is made.
+    /// TLS (default false). Brokers without a port in the URL are then looked for at 5671.
     ssl: bool = false;
-    /// TLS version asked for (default empty: the best both sides know).
+    /// TLS version asked for: `TLSv1_2`, `TLSv1_3`, or empty, `TLS`, `SSLv23` for the best both sides
+    /// know (default empty). The reference's older ones are refused.
     ssl_version: String = String::new();
-    /// File of the client's TLS key (default empty: none).
+    /// PEM file of the client's TLS key, unencrypted (default empty: in `ssl_cert_file`).
     ssl_key_file: String = String::new();
-    /// File of the client's TLS certificate (default empty: none).
+    /// PEM file of the client's TLS certificate (default empty: none).
     ssl_cert_file: String = String::new();
-    /// File of the certificates that sign the broker's (default empty: the system's).
+    /// PEM file of the authorities that sign the brokers' certificates (default empty: those the
+    /// system trusts; the reference verifies nothing then, see `ssl_verify`). Files are read again
+    /// with each attempt to connect.
     ssl_ca_file: String = String::new();
-    /// Read, without effect, as in the reference (default true).
+    /// Ours: verify each broker's certificate and its name (default true). False encrypts without
+    /// knowing with whom, which is what the reference does without `ssl_ca_file`.
+    ssl_verify: bool = true;
+    /// Read, without effect, as in the reference: names are always verified (default true).
     ssl_enforce_hostname_verification: bool = true;
     /// Read, without effect, as in the reference (default false).
     ssl_enforce_fips_mode: bool = false;
@@ -423,12 +429,7 @@ impl RabbitConfig {
         let refuse = |name: &str, why: &str| {
             Err(Error::new(ErrorKind::Unsupported, why).with("option", name))
         };
-        if self.ssl {
-            return refuse(
-                "ssl",
-                "this build has no TLS; unset it, or terminate TLS beside the service",
-            );
-        }
+        crate::security::check(self)?;
         if self.rabbit_login_method == LoginMethod::CrDemo {
             return refuse(
                 "rabbit_login_method",

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oslo_messaging_amqp::Connection;
 use oslo_messaging_core::driver::Retry;
@@ -278,15 +278,18 @@ impl Inner {
         loop {
             let round = tokio::select! {
                 () = self.stop.notified() => return,
-                round = self.connect_round(&mut next) => round,
+                round = self.connect_round(next) => round,
             };
             let wait = match round {
-                Ok((connection, host)) => {
+                Ok((connection, at)) => {
                     generation += 1;
+                    next = self.brokers.after(at);
                     failures = self.brokers.delays().fresh();
+                    let host = Arc::clone(self.brokers.address(at));
                     let Some(lost) = self.hold(connection, generation, host).await else {
                         return;
                     };
+                    self.brokers.note_loss(at, Instant::now());
                     self.note(lost);
                     self.brokers.delays().after_loss()
                 }
@@ -375,18 +378,15 @@ impl Inner {
     }
 
     /// Tries each broker once; of their faults the one with the most hope, or none at all, is told.
-    async fn connect_round(
-        &self,
-        next: &mut usize,
-    ) -> Result<(Connection, Arc<str>), ConnectFault> {
+    async fn connect_round(&self, from: usize) -> Result<(Connection, usize), ConnectFault> {
         let mut told: Option<ConnectFault> = None;
-        for _ in 0..self.brokers.len() {
-            let broker = self.brokers.choose(next);
-            let options = self.brokers.options(broker);
-            match Connection::connect_tcp(&broker.name, broker.port, options).await {
-                Ok(connection) => return Ok((connection, Arc::clone(&broker.address))),
+        for at in self.brokers.round(from, Instant::now()) {
+            match self.brokers.connect(at, self.purpose).await {
+                Ok(connection) => return Ok((connection, at)),
                 Err(error) => {
-                    let fault = ConnectFault::new(error, &broker.address, self.brokers.vhost());
+                    let address = self.brokers.address(at);
+                    let fault = ConnectFault::new(error, address, self.brokers.vhost());
+                    tracing::debug!(error = %fault.to_error(), purpose = self.purpose, "one of the brokers was not reached");
                     if told
                         .as_ref()
                         .is_none_or(|known| known.hope() <= fault.hope())

@@ -45,6 +45,7 @@ impl RabbitDriver {
     /// ([`Unsupported`](oslo_messaging_core::error::ErrorKind::Unsupported)).
     pub fn new(url: &TransportUrl, config: RabbitConfig, control_exchange: &str) -> Result<Self> {
         config.validate()?;
+        crate::security::tell(&config);
         crate::address::check_name(control_exchange)?;
         let config = Arc::new(config);
         let brokers = Arc::new(Brokers::new(url, &config));

@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use oslo_messaging_amqp::{Error as AmqpError, ErrorKind as AmqpKind};
+use oslo_messaging_amqp::{Error as AmqpError, ErrorKind as AmqpKind, TlsFault};
 use oslo_messaging_core::error::{Error, ErrorKind};
 
 /// Reply codes of AMQP 0-9-1 and RabbitMQ that are told apart.
@@ -65,6 +65,13 @@ impl ConnectFault {
                 Hope::None
             }
             (AmqpKind::ConnectionClosed, _) => Hope::Starting,
+            (AmqpKind::Tls, _) if self.cause.tls_fault() == Some(TlsFault::Broken) => Hope::Later,
+            // A broker on its way down or up does the same.
+            (AmqpKind::Tls, _) if self.cause.tls_fault() == Some(TlsFault::HungUp) => {
+                Hope::Starting
+            }
+            // Certificates and options have to be changed by somebody.
+            (AmqpKind::Tls, _) => Hope::None,
             (AmqpKind::Io, _) => hope_of_socket(&self.cause),
             _ => Hope::Later,
         }
@@ -86,6 +93,7 @@ impl ConnectFault {
                 ErrorKind::Unsupported,
                 "what listens there does not speak AMQP 0-9-1; check host and port of the transport URL",
             ),
+            (_, AmqpKind::Tls) => advice_on_tls(self.cause.tls_fault()),
             (Hope::None, _) => (
                 ErrorKind::Config,
                 "the connection cannot be asked for with these values",
@@ -99,6 +107,65 @@ impl ConnectFault {
             .with_host(&*self.host)
             .with("vhost", &*self.vhost)
             .with_source(self.cause.clone())
+    }
+}
+
+/// What can be done about a TLS fault.
+fn advice_on_tls(fault: Option<TlsFault>) -> (ErrorKind, &'static str) {
+    match fault {
+        Some(TlsFault::Files) => (
+            ErrorKind::Config,
+            "a file of certificates or a key cannot be used; check ssl_ca_file, ssl_cert_file and ssl_key_file",
+        ),
+        Some(TlsFault::UnknownIssuer) => (
+            ErrorKind::AccessRefused,
+            "the broker's certificate is signed by nobody who is trusted here; name its authority in ssl_ca_file, or let the \
+             system trust it (ssl_verify=false encrypts without knowing with whom)",
+        ),
+        Some(TlsFault::WrongName) => (
+            ErrorKind::AccessRefused,
+            "the broker's certificate is for other names; write one of them into the transport URL, or issue it for this one \
+             (as a subjectAltName)",
+        ),
+        Some(TlsFault::Expired) => (
+            ErrorKind::AccessRefused,
+            "the broker's certificate has expired; renew it on the broker",
+        ),
+        Some(TlsFault::NotYetValid) => (
+            ErrorKind::AccessRefused,
+            "the broker's certificate is not valid yet; check the clocks of both machines",
+        ),
+        Some(TlsFault::Unusable) => (
+            ErrorKind::AccessRefused,
+            "the broker's certificate is none a server may show; issue one that is no authority's own, version 3, with a \
+             subjectAltName",
+        ),
+        Some(TlsFault::PeerRefused) => (
+            ErrorKind::AccessRefused,
+            "the broker refused the TLS connection; it may want a certificate signed by an authority that it trusts \
+             (ssl_cert_file, ssl_key_file)",
+        ),
+        Some(TlsFault::HungUp) => (
+            ErrorKind::Unreachable,
+            "the broker asked for a certificate and hung up; if it goes on, it wants one signed by an authority that it trusts \
+             (ssl_cert_file, ssl_key_file)",
+        ),
+        Some(TlsFault::NoCommonVersion) => (
+            ErrorKind::Config,
+            "the broker speaks no version of TLS in common with this side (1.2 and 1.3, or what ssl_version says)",
+        ),
+        Some(TlsFault::NotTls) => (
+            ErrorKind::Config,
+            "what listens there does not speak TLS; take the broker's TLS port (5671 by default), or unset ssl",
+        ),
+        Some(TlsFault::WantsTls) => (
+            ErrorKind::Config,
+            "the broker wants TLS on this port; set ssl=true, or take its port without TLS",
+        ),
+        _ => (
+            ErrorKind::Unreachable,
+            "TLS to the broker broke off; see the cause",
+        ),
     }
 }
 

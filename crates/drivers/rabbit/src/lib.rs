@@ -13,6 +13,7 @@ mod delivery;
 pub mod driver;
 mod error;
 mod publisher;
+mod security;
 mod subscription;
 mod topology;
 

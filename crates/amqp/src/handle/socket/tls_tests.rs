@@ -102,7 +102,7 @@ async fn visit(config: ServerConfig, host: &str, options: &TlsOptions) -> Result
     let (port, task) = greet(config).await;
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let visit = async {
-        let mut stream = secure(stream, host, options, Instant::now() + LIMIT).await?;
+        let (mut stream, _) = secure(stream, host, options, Instant::now() + LIMIT).await?;
         let mut greeting = [0; 5];
         stream
             .read_exact(&mut greeting)
@@ -245,6 +245,46 @@ async fn a_server_that_asks_for_a_certificate_gets_it_and_refuses_without() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_for_a_certificate_and_hangs_up_is_told_apart_from_a_broken_socket() {
+    let scene = Scene::new();
+    let identity = scene.server(&["broker", "127.0.0.1"], Validity::Now);
+    let mut roots = RootCertStore::empty();
+    let authority = scene.authority.certificate().as_bytes();
+    roots.add_parsable_certificates(certificates(Path::new("memory"), authority).unwrap());
+    for ask in [true, false] {
+        let config = if ask {
+            let provider = Arc::new(crypto::ring::default_provider());
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots.clone().into(), provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .unwrap();
+            server_builder(BOTH)
+                .with_client_cert_verifier(verifier)
+                .with_single_cert(chain(&identity), key(&identity))
+                .unwrap()
+        } else {
+            any_client(&identity, BOTH)
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            // Dropped with the client's first bytes unread: a reset.
+            drop(acceptor.accept(stream).await);
+        });
+        let options = ConnectOptions::default();
+        let error = Connection::connect_tls("127.0.0.1", port, &scene.options(), options)
+            .await
+            .unwrap_err();
+        server.await.unwrap();
+        let expected = ask.then_some(TlsFault::HungUp);
+        assert_eq!(error.tls_fault(), expected, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn files_that_cannot_be_used_are_named() {
     let scene = Scene::new();
     let (one, other) = (
@@ -267,7 +307,7 @@ async fn files_that_cannot_be_used_are_named() {
     for trust in [&missing, &empty, &torn] {
         let mut options = scene.options();
         options.trust = Trust::File(trust.clone());
-        let error = client_config(&options).unwrap_err();
+        let error = client_config(&options).err().unwrap();
         assert_eq!(error.tls_fault(), Some(TlsFault::Files));
         let name = trust.file_name().unwrap().to_str().unwrap();
         assert!(error.to_string().contains(name), "{error}");
@@ -281,7 +321,7 @@ async fn files_that_cannot_be_used_are_named() {
         let mut options = scene.options();
         options.certificate_file = Some(certificate.clone());
         options.key_file = Some(key.clone());
-        let error = client_config(&options).unwrap_err();
+        let error = client_config(&options).err().unwrap();
         assert_eq!(error.tls_fault(), Some(TlsFault::Files));
         assert!(error.to_string().contains(word), "{error}");
     }

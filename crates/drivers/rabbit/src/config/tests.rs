@@ -138,8 +138,7 @@ fn combinations_that_cannot_work_are_refused() {
 
 #[test]
 fn what_this_build_lacks_is_refused_as_unsupported() {
-    let cases: [&[(&str, &str)]; 4] = [
-        &[("ssl", "true")],
+    let cases: [&[(&str, &str)]; 3] = [
         &[("rabbit_login_method", "RABBIT-CR-DEMO")],
         &[("use_queue_manager", "true")],
         &[

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // tests
 
+mod connecting;
 mod messages;
 mod recovery;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
