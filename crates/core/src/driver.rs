@@ -289,6 +289,9 @@ pub enum ListenerEvent {
         /// What [`Listener::address`] would say of a new subscription.
         address: String,
     },
+    /// Of all queues only the subscription's own was lost, with what stood in it, and is there again under its name.
+    /// Comes before the `Restored` that follows.
+    Emptied,
     /// Deliveries flow again.
     Restored {
         /// Messages that the bus had taken may be lost: those in the subscription's own queue, or, for

@@ -29,8 +29,6 @@ pub(crate) mod slot;
 
 /// A confirmation that is handled this shortly after the loss was noticed was sent before it.
 const CONFIRM_SLACK: Duration = Duration::from_millis(100);
-/// For so long after the bus lost its queues, servers may still be on their way back.
-const SETTLING: Duration = Duration::from_secs(30);
 /// Closing waits no longer than this for the listener.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -57,7 +55,6 @@ struct State {
     ended: Option<Ended>,
     /// When deliveries stopped, until they flow again.
     lost_at: Option<Instant>,
-    unsettled_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,8 +68,6 @@ enum Ended {
 /// A call's place, and what was found when it was made.
 pub(crate) struct Registered {
     pub(crate) slot: Arc<Slot>,
-    /// The bus lost connections or queues a moment ago: servers may be missing for a while.
-    pub(crate) unsettled: bool,
     /// Where the reply has to go.
     pub(crate) address: Arc<str>,
 }
@@ -139,8 +134,6 @@ impl Replies {
         state
             .calls
             .insert(id, at, monitor, now_std, Arc::clone(&slot));
-        let unsettled =
-            state.lost_at.is_some() || state.unsettled_until.is_some_and(|until| now < until);
         let address = Arc::clone(&state.address);
         let earliest = monitor.map_or(deadline, |monitor| {
             deadline_after(now, monitor).min(deadline)
@@ -153,11 +146,7 @@ impl Replies {
         if too_late {
             self.shared.alarm.notify_one();
         }
-        Ok(Registered {
-            slot,
-            unsettled,
-            address,
-        })
+        Ok(Registered { slot, address })
     }
 
     /// Gives up a place.
@@ -205,7 +194,6 @@ impl Shared {
                 alarm_at: None,
                 ended: None,
                 lost_at: None,
-                unsettled_until: None,
             }),
             alarm: Notify::new(),
         }
@@ -257,6 +245,14 @@ impl Shared {
         }
     }
 
+    /// Calls learn that replies may be lost, while requests are not.
+    fn emptied(&self) {
+        let slots = self.lock().slots();
+        for slot in slots {
+            slot.note_emptied();
+        }
+    }
+
     fn restored(&self, recreated: bool) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -264,7 +260,6 @@ impl Shared {
         if !recreated {
             return;
         }
-        state.unsettled_until = Some(now + SETTLING);
         let slots = state.slots();
         drop(state);
         for slot in slots {
@@ -314,6 +309,7 @@ impl Inbox for Shared {
                 );
                 self.renamed(&address);
             }
+            ListenerEvent::Emptied => self.emptied(),
             ListenerEvent::Restored { recreated } => {
                 info!(recreated, "the reply queue is back");
                 self.restored(recreated);

@@ -335,7 +335,7 @@ impl<W: Work> Inbox for Floor<W> {
                 }
             }
             // Nobody reaches a server by the name of its private queue.
-            ListenerEvent::Renamed { .. } => {}
+            ListenerEvent::Renamed { .. } | ListenerEvent::Emptied => {}
             ListenerEvent::Failed(error) => {
                 if lock(&self.state).open {
                     error!(%error, "the subscription is gone for good");

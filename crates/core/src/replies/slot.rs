@@ -28,6 +28,8 @@ pub(crate) enum Signal {
     Ended(Ending),
     /// The bus may have lost the request or its reply.
     Lost,
+    /// The bus may have lost the reply; the request is where it was.
+    Emptied,
 }
 
 /// A caller's place, shared with the reading task.
@@ -40,6 +42,7 @@ pub(crate) struct Slot {
 struct State {
     ending: Option<Ending>,
     lost: bool,
+    emptied: bool,
     sent_at: Option<Instant>,
     waker: Option<Waker>,
 }
@@ -78,6 +81,15 @@ impl Slot {
         wake(state);
     }
 
+    /// Tells the caller that its reply may have stood in a queue that was lost.
+    pub(crate) fn note_emptied(&self) {
+        let mut state = self.lock();
+        if state.sent_at.is_some() {
+            state.emptied = true;
+            wake(state);
+        }
+    }
+
     /// Waits for the next signal.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Signal> {
         let mut state = self.lock();
@@ -85,7 +97,11 @@ impl Slot {
             return Poll::Ready(Signal::Ended(ending));
         }
         if std::mem::take(&mut state.lost) {
+            state.emptied = false;
             return Poll::Ready(Signal::Lost);
+        }
+        if std::mem::take(&mut state.emptied) {
+            return Poll::Ready(Signal::Emptied);
         }
         match &mut state.waker {
             Some(waker) => waker.clone_from(cx.waker()),

@@ -14,15 +14,19 @@ use oslo_messaging_proto::wire::ids::MsgId;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use crate::driver::{BoxFuture, Driver, Outgoing, Retry};
+use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replies::slot::{Ending, Signal, Slot};
 use crate::replies::{Registered, Replies};
 
-/// Servers get this long to come back before a lost request is sent again; half of it is jitter.
-const RESEND_GRACE: Duration = Duration::from_millis(500);
-/// While no queue takes the request because servers are still coming back.
-const REOFFER_EVERY: Duration = Duration::from_millis(250);
+/// Servers get this long to come back, and to send the replies they have, before a request that may be lost is sent again;
+/// half of it is jitter. Sent too early, it could run a second time at another server of its topic.
+const RESEND_GRACE: Duration = Duration::from_secs(2);
+/// A request that no queue takes is offered again after this long, since a deleted queue is there again in a moment; then
+/// after twice as long each time,
+const REOFFER_FIRST: Duration = Duration::from_millis(50);
+/// up to this.
+const REOFFER_SLOWEST: Duration = Duration::from_secs(1);
 
 /// One call that has its place and its encoded request.
 pub(crate) struct Call<'a> {
@@ -45,6 +49,8 @@ enum Round {
     Ended(Ending),
     /// The broker lost its queues after it had taken the request.
     Lost,
+    /// The broker lost the reply queue alone.
+    Emptied,
     SendFailed(Error),
     /// Time ran out while the driver still tried to send, for this reason if it knows one.
     Unsent(Option<Error>),
@@ -91,28 +97,39 @@ impl Call<'_> {
         let mut request = self.request.clone();
         let mut reply_queue = Arc::clone(&self.reply_queue);
         self.readdress(&mut request, &mut reply_queue, &registered.address)?;
-        // A moment after the bus lost its queues, a server's queue may not exist yet. Then the broker is
-        // asked to tell, and the request is offered again instead of vanishing.
-        let mut insist = registered.unsettled && self.may_insist();
+        // A server's queue may be missing for a moment: not there yet, deleted, or lost by the bus. So the bus is asked
+        // to tell, and the request is offered again instead of vanishing, until the call's time is up.
+        let insist = self.may_insist();
+        let mut pause = REOFFER_FIRST;
         loop {
             request.mandatory = self.request.mandatory || insist;
-            match self.round(slot, request.clone()).await {
+            let mut round = self.round(slot, Some(request.clone())).await;
+            while matches!(round, Round::Emptied) && self.is_answered_where_it_ran() {
+                // Sent again, it could run a second time at another server of the topic. A reply that is still to come
+                // finds its queue again.
+                round = self.round(slot, None).await;
+            }
+            match round {
                 Round::Ended(ending) => return Ok(ending),
-                Round::Lost => {
-                    if !self.resend || self.request.retry == Retry::Never {
+                Round::Lost | Round::Emptied => {
+                    if !self.may_resend() {
                         return Err(self.lost());
                     }
                     debug!("sending a request again whose queue the broker lost");
                     let address = self.replies.address();
                     self.readdress(&mut request, &mut reply_queue, &address)?;
-                    insist = self.may_insist();
-                    if let Some(ending) = self.pause(slot, RESEND_GRACE).await {
+                    pause = REOFFER_FIRST;
+                    if let Some(ending) = self.pause(slot, self.grace()).await {
                         return Ok(ending);
                     }
                 }
                 Round::SendFailed(error) if insist && error.kind() == ErrorKind::Undeliverable => {
-                    if let Some(ending) = self.pause(slot, REOFFER_EVERY).await {
-                        return Ok(ending);
+                    match self.pause(slot, pause).await {
+                        Some(Ending::TimedOut(which)) => {
+                            return Err(self.timed_out(Some(which), Some(error)));
+                        }
+                        Some(ending) => return Ok(ending),
+                        None => pause = (pause * 2).min(REOFFER_SLOWEST),
                     }
                 }
                 Round::SendFailed(error) => return Err(error),
@@ -140,16 +157,28 @@ impl Call<'_> {
 
     /// Whether an unroutable request may be offered again without the caller being told.
     fn may_insist(&self) -> bool {
-        self.can_return
-            && !self.request.mandatory
-            && self.resend
-            && self.request.retry != Retry::Never
+        self.can_return && !self.request.mandatory && self.may_resend()
     }
 
-    /// Sends once and waits, both at the same time.
-    async fn round(&self, slot: &Slot, request: Outgoing<'_>) -> Round {
-        let mut send = Some(self.driver.send(request));
+    fn may_resend(&self) -> bool {
+        self.resend && self.request.retry != Retry::Never
+    }
+
+    /// Whether only the server that took the request knows that it did, and the call may go on waiting for it.
+    fn is_answered_where_it_ran(&self) -> bool {
+        self.may_resend() && !matches!(self.request.destination, Destination::Server { .. })
+    }
+
+    /// Sends, if there is something to send, and waits, both at the same time.
+    async fn round(&self, slot: &Slot, request: Option<Outgoing<'_>>) -> Round {
+        let mut send = request.map(|request| self.driver.send(request));
         poll_fn(|cx| poll_round(slot, &mut send, cx)).await
+    }
+
+    /// How long a reply may still be on its way after the bus lost queues.
+    fn grace(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        RESEND_GRACE.min(left / 4)
     }
 
     /// Waits a jittered while, unless the call ends before.
@@ -248,6 +277,7 @@ fn end_of_round(
 ) -> Round {
     match signal {
         Signal::Lost => Round::Lost,
+        Signal::Emptied => Round::Emptied,
         Signal::Ended(Ending::TimedOut(_)) if send.is_some() => {
             // The driver's own time is up now as well, and it knows what kept it.
             let cause = send

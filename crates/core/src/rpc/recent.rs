@@ -24,6 +24,8 @@ const LARGEST: usize = 64 << 10;
 const MOVED: usize = 256;
 /// For how long after the broker came back without its queues callers may ask again.
 const WINDOW: Duration = Duration::from_secs(60);
+/// A caller that asks again so long after it was answered has not seen the answer.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// Replies by the id of their request, oldest first.
 #[derive(Default)]
@@ -39,12 +41,19 @@ struct Kept {
     request: UniqueId,
     /// Stands for the name of the queue it was sent to.
     queue: u64,
+    at: Instant,
     reply: SealedReply,
 }
 
 impl RecentReplies {
     /// Keeps a reply that goes to `queue`; the oldest make room for it.
-    pub(crate) fn keep(&mut self, request: UniqueId, queue: &str, reply: SealedReply) {
+    pub(crate) fn keep(
+        &mut self,
+        request: UniqueId,
+        queue: &str,
+        reply: SealedReply,
+        now: Instant,
+    ) {
         let size = reply.body().len();
         if size > LARGEST {
             return;
@@ -53,6 +62,7 @@ impl RecentReplies {
         self.kept.push_back(Kept {
             request,
             queue: digest(queue),
+            at: now,
             reply,
         });
         while self.kept.len() > COUNT || self.bytes > TOTAL_BYTES {
@@ -85,10 +95,12 @@ impl RecentReplies {
         };
         let asks_from_elsewhere = kept.queue != digest(queue);
         let lost = self.asked_again_until.is_some_and(|until| until >= now);
-        if !asks_from_elsewhere && !lost {
+        let overdue = now.saturating_duration_since(kept.at) >= OVERDUE;
+        if !asks_from_elsewhere && !lost && !overdue {
             return None;
         }
         kept.queue = digest(queue);
+        kept.at = now;
         Some(kept.reply.clone())
     }
 
@@ -124,29 +136,37 @@ mod tests {
     async fn replies_are_given_only_for_a_while_after_the_queues_were_lost() {
         let mut recent = RecentReplies::default();
         let (known, now) = (UniqueId::from_random(1), Instant::now());
-        recent.keep(known, "q", reply(1));
+        recent.keep(known, "q", reply(1), now);
         assert!(recent.missed(known, "q", now).is_none());
         recent.note_lost(now);
         assert!(recent.missed(known, "q", now).is_some());
         assert!(recent.missed(UniqueId::from_random(2), "q", now).is_none());
-        assert!(
-            recent
-                .missed(known, "q", now + WINDOW + Duration::from_secs(1))
-                .is_none()
-        );
+        let over = now + WINDOW + Duration::from_secs(1);
+        assert!(recent.missed(known, "q", over).is_some(), "long overdue");
+        assert!(recent.missed(known, "q", over).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded_in_number_and_size() {
         let mut recent = RecentReplies::default();
-        recent.keep(UniqueId::from_random(1), "q", reply(LARGEST + 1));
+        recent.keep(
+            UniqueId::from_random(1),
+            "q",
+            reply(LARGEST + 1),
+            Instant::now(),
+        );
         assert!(recent.kept.is_empty());
         for n in 0..2_000 {
-            recent.keep(UniqueId::from_random(n), "q", reply(1));
+            recent.keep(UniqueId::from_random(n), "q", reply(1), Instant::now());
         }
         assert_eq!(recent.kept.len(), COUNT);
         for n in 0..100 {
-            recent.keep(UniqueId::from_random(n), "q", reply(LARGEST / 2));
+            recent.keep(
+                UniqueId::from_random(n),
+                "q",
+                reply(LARGEST / 2),
+                Instant::now(),
+            );
         }
         assert!(recent.bytes <= TOTAL_BYTES);
         assert_eq!(
@@ -167,7 +187,7 @@ mod tests {
             UniqueId::from_random(2),
             Instant::now(),
         );
-        recent.keep(answered, "old", reply(1));
+        recent.keep(answered, "old", reply(1), now);
         assert!(recent.missed(answered, "old", now).is_none());
         assert!(recent.missed(answered, "new", now).is_some());
         assert!(recent.missed(answered, "new", now).is_none());

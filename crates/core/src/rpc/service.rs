@@ -226,7 +226,7 @@ impl Work for Service {
             if let Some(queue) = recent.moved_to(id) {
                 to.queue = queue;
             }
-            recent.keep(id, &to.queue, reply.clone());
+            recent.keep(id, &to.queue, reply.clone(), Instant::now());
         }
         // Not needed any more, however long the reply takes.
         drop(request);
