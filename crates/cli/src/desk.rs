@@ -14,7 +14,7 @@ use tracing::debug;
 use crate::answers::Answers;
 use crate::output::{Record, Text};
 use crate::time::{now_utc, show_duration};
-use crate::values::clean;
+use crate::values::clean_line;
 
 /// Where requests are answered.
 pub(crate) struct Desk {
@@ -62,17 +62,17 @@ impl Record for Served {
         };
         text.dim(&self.time)
             .plain(format!("  {kind}  "))
-            .bold(clean(&self.method))
+            .bold(clean_line(&self.method))
             .plain("(");
         for (position, (name, bytes)) in self.args.iter().enumerate() {
             let comma = if position == 0 { "" } else { ", " };
-            text.plain(format!("{comma}{}", clean(name)))
+            text.plain(format!("{comma}{}", clean_line(name)))
                 .dim(format!(" {bytes} B"));
         }
         text.plain(format!(")  {}  ", show_duration(self.took)));
         match &self.outcome {
             Outcome::Result => text.good("result"),
-            Outcome::Error { class } => text.bad(format!("error {}", clean(class))),
+            Outcome::Error { class } => text.bad(format!("error {}", clean_line(class))),
         };
     }
 }

@@ -14,6 +14,7 @@ mod time;
 mod values;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
         }
     };
     let environment = Environment::of_process(output::terminals());
-    let output = Output::new(settings::manner(&typed.global, &environment));
+    let output = Arc::new(Output::new(settings::manner(&typed.global, &environment)));
     let ended = start_logs(&typed, &environment)
         .and_then(|()| run(typed.global, typed.command, &environment, &output));
     match (ended, output.fault()) {
@@ -57,7 +58,7 @@ fn run(
     global: Global,
     command: Command,
     environment: &Environment,
-    output: &Output,
+    output: &Arc<Output>,
 ) -> Result<Exit, Problem> {
     let resolver = Resolver::new(&global, environment);
     match command {

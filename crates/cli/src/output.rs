@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tracing_subscriber::EnvFilter;
 
 use crate::exit::Problem;
-use crate::values::{clean, hide_credentials};
+use crate::values::{clean, clean_line, hide_credentials};
 
 /// Width that all text fits into.
 const WIDTH: u16 = 80;
@@ -346,9 +346,9 @@ fn describe_problem(problem: &Problem, text: &mut Text) {
     text.bad("error").plain(": ");
     match &problem.details.remote {
         Some(remote) => {
-            text.bold(clean(remote.class()));
+            text.bold(clean_line(remote.class()));
             if !remote.module().is_empty() {
-                text.plain(format!(" (module {})", clean(remote.module())));
+                text.plain(format!(" (module {})", clean_line(remote.module())));
             }
             text.plain(format!(": {}", clean(remote.message())));
             for line in remote.traceback().iter().flat_map(|part| part.lines()) {

@@ -213,6 +213,12 @@ pub(crate) fn clean(text: &str) -> String {
     cleaned
 }
 
+/// As [`clean`] for what must stay on its line: newlines and tabs are escaped, too, so that nobody's name makes a line
+/// of its own.
+pub(crate) fn clean_line(text: &str) -> String {
+    clean(text).replace('\n', "\\n").replace('\t', "\\t")
+}
+
 /// Last guard before the screen: user and password of anything that looks like a URL become `***`.
 pub(crate) fn hide_credentials(text: &str) -> String {
     let mut hidden = String::with_capacity(text.len());
@@ -311,6 +317,7 @@ mod tests {
     #[test]
     fn text_of_peers_cannot_steer_the_terminal() {
         assert_eq!(clean("a\x1b[2Jb\nc\u{202e}é"), "a\\u{1b}[2Jb\nc\\u{202e}é");
+        assert_eq!(clean_line("a\x1b\r\nb\té"), "a\\u{1b}\\r\\nb\\té");
     }
 
     #[test]

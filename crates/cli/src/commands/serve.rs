@@ -1,11 +1,17 @@
 //! `omsg serve`: answers requests until a signal ends it.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use oslo_messaging::rpc::Interface;
 use oslo_messaging::{ConnectOptions, LegacyRpcAccessPolicy, RpcServer, Transport};
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+use tracing::warn;
 
 use crate::bus;
 use crate::desk::{Desk, Served};
@@ -16,6 +22,10 @@ use crate::signals::Signals;
 
 /// Requests served and not yet told of; beyond it handlers wait.
 const UNTOLD: usize = 1024;
+/// One remark and the end.
+const NOTES: usize = 2;
+/// How long the last lines may take after the server has stopped.
+const TELL_LIMIT: Duration = Duration::from_secs(5);
 
 /// The server listens.
 #[derive(Serialize)]
@@ -66,7 +76,7 @@ impl Record for Stopped {
 ///
 /// # Errors
 /// The problem to report: the server could not start, or lost its subscription for good.
-pub(crate) async fn run(settings: Serve, output: &Output) -> Result<Exit, Problem> {
+pub(crate) async fn run(settings: Serve, output: &Arc<Output>) -> Result<Exit, Problem> {
     let mut signals = Signals::catch()?;
     let mut options = ConnectOptions::default();
     options.transport.rpc_ping_enabled = settings.ping;
@@ -83,7 +93,7 @@ async fn serve(
     settings: Serve,
     transport: &Transport,
     signals: &mut Signals,
-    output: &Output,
+    output: &Arc<Output>,
 ) -> Result<Exit, Problem> {
     let mut interface = Interface::new().version(&settings.version);
     if let Some(namespace) = &settings.namespace {
@@ -98,7 +108,7 @@ async fn serve(
         .start();
     let server = tokio::select! {
         _ = signals.next() => return Ok(Exit::Done),
-        started = tokio::time::timeout(settings.timeout, starting) => match started {
+        started = timeout(settings.timeout, starting) => match started {
             Ok(started) => started.map_err(|fault| Problem::of(fault, &settings.url).to(&settings.target))?,
             Err(_) => return Err(bus::not_started(transport, &settings.url).to(&settings.target)),
         },
@@ -116,37 +126,83 @@ async fn serve(
         .map_err(|fault| Problem::of(fault, &settings.url).to(&settings.target))
 }
 
-/// Prints what is served until a signal comes, then until the last request is done. A second signal ends it at once.
+/// Serves until a signal comes, then until the last request is done. A second signal ends it at once.
 async fn tell_until_stopped(
     server: RpcServer,
-    mut lines: mpsc::Receiver<Served>,
+    lines: mpsc::Receiver<Served>,
     signals: &mut Signals,
-    output: &Output,
+    output: &Arc<Output>,
 ) -> oslo_messaging::Result<Exit> {
+    let (notes, heard) = mpsc::channel(NOTES);
+    let mut telling = tell_aside(lines, heard, Arc::clone(output));
     let stop = Notify::new();
     let mut running = pin!(server.run_until(stop.notified()));
-    let (mut stopping, mut served) = (false, 0);
+    let mut stopping = false;
     loop {
         tokio::select! {
             ended = &mut running => {
                 ended?;
                 break;
             }
-            Some(line) = lines.recv() => {
-                served += 1;
-                output.record(&line);
-            }
             name = signals.next() => {
                 if stopping {
                     return Ok(Exit::Failed);
                 }
                 stopping = true;
-                output.remark(&format!("{name}: stopping, running requests may finish; a second signal ends at once"));
+                let remark = format!("{name}: stopping, running requests may finish; a second signal ends at once");
+                // Only a signal brings a remark: there is room for it.
+                let _ = notes.try_send(Note::Remark(remark));
                 stop.notify_one();
             }
             () = output.closed(), if !stopping => {
                 stopping = true;
                 stop.notify_one();
+            }
+        }
+    }
+    let _ = notes.try_send(Note::End);
+    tokio::select! {
+        told = timeout(TELL_LIMIT, &mut telling) => match told {
+            Ok(_) => Ok(Exit::Done),
+            Err(_) => {
+                warn!("standard output is open but nobody reads it: what was served last is not told");
+                Ok(Exit::Failed)
+            }
+        },
+        _ = signals.next() => Ok(Exit::Failed),
+    }
+}
+
+/// What is told between the requests.
+enum Note {
+    Remark(String),
+    /// All is over.
+    End,
+}
+
+/// Prints on a thread of its own: a reader that stands still must not keep signals from being heard.
+fn tell_aside(
+    lines: mpsc::Receiver<Served>,
+    notes: mpsc::Receiver<Note>,
+    output: Arc<Output>,
+) -> JoinHandle<()> {
+    let runtime = Handle::current();
+    spawn_blocking(move || runtime.block_on(tell(lines, notes, &output)))
+}
+
+/// Prints what is served and what is noted until the end, or until nobody is left to note it.
+async fn tell(mut lines: mpsc::Receiver<Served>, mut notes: mpsc::Receiver<Note>, output: &Output) {
+    let mut served = 0;
+    loop {
+        tokio::select! {
+            note = notes.recv() => match note {
+                Some(Note::Remark(remark)) => output.remark(&remark),
+                Some(Note::End) => break,
+                None => return,
+            },
+            Some(line) = lines.recv() => {
+                served += 1;
+                output.record(&line);
             }
         }
     }
@@ -158,5 +214,4 @@ async fn tell_until_stopped(
         event: "stopped",
         served,
     });
-    Ok(Exit::Done)
 }

@@ -337,6 +337,25 @@ async fn a_server_ends_when_nobody_reads_it_any_more() {
 }
 
 #[tokio::test]
+async fn a_reader_that_stands_still_does_not_keep_signals_away() {
+    let Some(vhost) = vhost_or_skip("cli_stuck_reader").await else {
+        return;
+    };
+    let url = vhost.url();
+    let mut server = Server::start(&url, &["stuck", "--server", "s"]).await;
+    // More than a pipe and its reader's buffer hold.
+    let method = "m".repeat(20_000);
+    for _ in 0..8 {
+        let ended = run_beside(&url, &["cast", "stuck", &method]).await;
+        assert_eq!(ended.status, Some(0), "{}", ended.errors);
+        server.begun().await;
+    }
+    server.signal(Signal::TERM).expect("the server runs");
+    server.signal(Signal::INT).expect("the server runs");
+    assert_eq!(server.end_unread().await.code(), Some(1));
+}
+
+#[tokio::test]
 async fn the_second_signal_ends_at_once() {
     let Some(vhost) = vhost_or_skip("cli_hard_stop").await else {
         return;

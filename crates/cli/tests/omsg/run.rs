@@ -155,6 +155,14 @@ impl Server {
         assert_eq!(status.code(), Some(0));
     }
 
+    /// Waits for its end without reading another word of what it prints.
+    pub(crate) async fn end_unread(mut self) -> ExitStatus {
+        timeout(LIMIT, self.child.wait())
+            .await
+            .expect("its end in time")
+            .expect("it was ours")
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         send_signal(
