@@ -151,7 +151,11 @@ pub(crate) fn tell(config: &RabbitConfig) {
 
 #[cfg(all(test, feature = "tls"))]
 mod tests {
-    use super::*;
+    use oslo_messaging_amqp::{TlsVersions, Trust};
+    use oslo_messaging_core::error::ErrorKind;
+
+    use crate::config::RabbitConfig;
+    use crate::security::{Security, check, tls_options};
 
     fn config(pairs: &[(&str, &str)]) -> RabbitConfig {
         let mut config = RabbitConfig {
