@@ -107,6 +107,25 @@ impl Authority {
 }
 
 impl Identity {
+    /// A certificate that nobody signed but its own key, marked as an authority's or not, as people make them in haste.
+    ///
+    /// # Panics
+    ///
+    /// When a name is not ASCII, or the system gives no random numbers.
+    pub fn self_signed(hosts: &[&str], authority: bool) -> Self {
+        let key = KeyPair::generate().expect("a key can be made");
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).expect("host names are ASCII");
+        if authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let certificate = params.self_signed(&key).expect("the parameters are valid");
+        Self {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     /// Writes `<name>.pem` and `<name>.key` into a folder, over what is there.
     ///
     /// # Errors

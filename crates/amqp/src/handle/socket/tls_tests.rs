@@ -190,6 +190,17 @@ async fn a_certificate_that_proves_nothing_is_refused_and_the_reason_is_typed() 
 }
 
 #[tokio::test]
+async fn a_self_signed_certificate_is_taken_when_trusted_unless_it_is_marked_as_an_authority() {
+    let scene = Scene::new();
+    for (authority, expected) in [(false, None), (true, Some(TlsFault::Unusable))] {
+        let identity = Identity::self_signed(&["broker"], authority);
+        std::fs::write(scene.path("ca.pem"), &identity.certificate).unwrap();
+        let result = visit(any_client(&identity, BOTH), "broker", &scene.options()).await;
+        assert_eq!(result.err().and_then(|error| error.tls_fault()), expected);
+    }
+}
+
+#[tokio::test]
 async fn the_text_of_a_wrong_name_names_both_sides() {
     let scene = Scene::new();
     let other = scene.server(&["broker-2"], Validity::Now);
