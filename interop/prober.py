@@ -2,10 +2,10 @@
 
     prober.py HOST:PORT,… USER PASSWORD VHOST QUEUE_TYPE JOURNAL
 
-A look is a new connection and a message to each of the queues that the broker confirms, at the first of the hosts that
-does all of this within a second. There is one queue for each host; a quorum queue has its leader there, so that the time
-in which a new leader is elected is seen. Every look is a line in the journal: `probe START END OUTCOME`, in microseconds
-since 1970. It prints `ready` when the queues are made, and ends when its standard input does.
+A look is a new connection and a message that the broker confirms, at the first of the hosts that does this within a
+second. The message goes to a queue that is made at the first host: there a quorum queue has its leader, so that the time
+in which a new one is elected is seen. Every look is a line in the journal: `probe START END OUTCOME`, in microseconds
+since 1970. It prints `ready` when the queue is made, and ends when its standard input does.
 """
 
 import os
@@ -17,6 +17,7 @@ import amqp
 
 EVERY = 0.1
 LIMIT = 1.0
+QUEUE = 'prober'
 
 
 def now():
@@ -28,12 +29,9 @@ class Prober:
         self._hosts = hosts.split(',')
         self._login = {'userid': user, 'password': password, 'virtual_host': vhost}
         self._queue_type = queue_type
-        self._queues = ['prober-%d' % number for number in range(len(self._hosts))]
 
     def set_up(self):
-        """Makes each queue through its own host."""
-        for host, queue in zip(self._hosts, self._queues):
-            self._at(host, lambda channel: self._declare(channel, queue))
+        self._at(self._hosts[0], self._declare)
 
     def look(self):
         """Why no host did its work, or `ok`."""
@@ -56,18 +54,17 @@ class Prober:
             # No good-bye: a broker that is paused would not answer it.
             connection.collect()
 
-    def _declare(self, channel, queue):
+    def _declare(self, channel):
         arguments = {'x-queue-type': self._queue_type, 'x-max-length': 1}
         if self._queue_type == 'quorum':
             arguments['x-queue-leader-locator'] = 'client-local'
-        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
+        channel.queue_declare(QUEUE, durable=True, auto_delete=False, arguments=arguments)
 
     def _publish(self, channel):
-        for queue in self._queues:
-            # What is confirmed although its queue has gone with a virtual host would prove little.
-            if self._queue_type == 'classic':
-                self._declare(channel, queue)
-            channel.basic_publish(amqp.Message('here'), routing_key=queue, timeout=LIMIT, confirm_timeout=LIMIT)
+        # What is confirmed although its queue has gone with a virtual host would prove little.
+        if self._queue_type == 'classic':
+            self._declare(channel)
+        channel.basic_publish(amqp.Message('here'), routing_key=QUEUE, timeout=LIMIT, confirm_timeout=LIMIT)
 
 
 def main():

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use crate::analysis::{Outcome, Seen, Served, judge};
 use crate::fault::Fault;
 use crate::journal::{now, read};
+use crate::peer::TOPIC;
 use crate::players::{Peer, Player, Rates};
 use crate::stage::{Stage, Topology};
 
@@ -99,13 +100,17 @@ impl<'a> Scene<'a> {
             user.as_deref().unwrap_or("guest"),
             if user.is_some() { PASSWORD } else { "guest" },
         ];
-        let quorum = plan.topology == Topology::Cluster;
-        let (one, two, prober) = tokio::try_join!(
+        let (one, two) = tokio::try_join!(
             Player::server(plan.peer, &url, "one", folder, "one"),
             Player::server(plan.peer, &url, "two", folder, "two"),
-            Player::prober(&ports, login, vhost.name(), quorum, folder),
         )?;
         let client = Player::client(plan.peer, &url, plan.rates, folder).await?;
+        let led = lead(plan, stage, &vhost, node_of(&client, &ports)?).await?;
+        // The prober makes its queue at the first of its hosts: where the topic's queue is led, too.
+        let mut hosts = ports.clone();
+        hosts.rotate_left(led);
+        let quorum = plan.topology == Topology::Cluster;
+        let prober = Player::prober(&hosts, login, vhost.name(), quorum, folder).await?;
         Ok(Self {
             stage,
             peer: plan.peer,
@@ -127,14 +132,7 @@ impl<'a> Scene<'a> {
     ///
     /// When the client has ended.
     pub(crate) fn node_of_client(&self) -> io::Result<usize> {
-        let ended = || io::Error::other("the client has ended early");
-        let open = connected_ports(self.client.pid().ok_or_else(ended)?)?;
-        let count = |number: &usize| {
-            let port = self.ports[*number];
-            open.iter().filter(|used| **used == port).count()
-        };
-        // Of equal ones the last would win; the first is as good and easier to follow.
-        Ok((0..self.ports.len()).rev().max_by_key(count).unwrap_or(0))
+        node_of(&self.client, &self.ports)
     }
 
     /// The virtual host, seen through a node that runs.
@@ -243,4 +241,33 @@ impl<'a> Scene<'a> {
         }
         Ok(seen)
     }
+}
+
+fn node_of(client: &Player, ports: &[u16]) -> io::Result<usize> {
+    let ended = || io::Error::other("the client has ended early");
+    let open = connected_ports(client.pid().ok_or_else(ended)?)?;
+    let count = |number: &usize| open.iter().filter(|used| **used == ports[*number]).count();
+    // Of equal ones the last would win; the first is as good and easier to follow.
+    Ok((0..ports.len()).rev().max_by_key(count).unwrap_or(0))
+}
+
+/// Which node leads the queue of the topic. Where the node `struck` is going to be paused, another one is made to lead:
+/// a queue with a paused leader serves nobody, and the run would say nothing of the driver.
+async fn lead(plan: Plan, stage: &Stage, vhost: &Vhost, struck: usize) -> io::Result<usize> {
+    if plan.topology == Topology::Single {
+        return Ok(0);
+    }
+    let names: Vec<String> = (0..stage.ports().len())
+        .map(|number| stage.broker(number).node_name().to_owned())
+        .collect();
+    let leader = vhost.queue_leader(TOPIC).await?;
+    let unknown = || io::Error::other(format!("{leader} is no node of the cluster"));
+    let led = names.iter().position(|name| *name == leader);
+    let led = led.ok_or_else(unknown)?;
+    if plan.fault != Fault::Pause || led != struck {
+        return Ok(led);
+    }
+    let other = (struck + 1) % names.len();
+    vhost.move_leader(TOPIC, &names[other]).await?;
+    Ok(other)
 }

@@ -183,6 +183,42 @@ impl Vhost {
             .await
     }
 
+    /// Erlang name of the node where the leader of the queue `name` was when this was last written down.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such queue or the broker cannot be reached.
+    pub async fn queue_leader(&self, name: &str) -> io::Result<String> {
+        self.broker
+            .eval(&format!(
+                "begin {{ok, Queue}} = rabbit_amqqueue:lookup({}), \
+                 case amqqueue:get_pid(Queue) of {{_, Node}} -> Node; Pid -> node(Pid) end end",
+                self.resource("queue", name)
+            ))
+            .await
+    }
+
+    /// Moves the leader of the quorum queue `name` to the node with the Erlang name `node`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such queue, it does not move, or the broker cannot be reached.
+    pub async fn move_leader(&self, name: &str, node: &str) -> io::Result<()> {
+        let node_text = erlang_text(node);
+        self.broker
+            .run(&format!(
+                "{{ok, Queue}} = rabbit_amqqueue:lookup({}), {{Name, _}} = Leader = amqqueue:get_pid(Queue), \
+                 Node = list_to_atom({node_text}), \
+                 ok = ra:transfer_leadership(Leader, {{Name, Node}})",
+                self.resource("queue", name)
+            ))
+            .await?;
+        wait_until("move of a leader", WAIT_LIMIT, async || {
+            Ok(self.queue_leader(name).await? == node)
+        })
+        .await
+    }
+
     /// Deletes the exchange `name`.
     ///
     /// # Errors
