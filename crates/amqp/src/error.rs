@@ -122,6 +122,22 @@ impl Error {
         }))
     }
 
+    /// An error that is about a method (class, method) of the peer, which gave no code.
+    pub(crate) fn about(
+        kind: ErrorKind,
+        text: impl Into<Cow<'static, str>>,
+        method: (u16, u16),
+    ) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            code: None,
+            method: Some(method),
+            text: text.into(),
+            tls: None,
+            source: None,
+        }))
+    }
+
     /// A failure of the socket, or of TLS on it.
     pub(crate) fn io(text: &'static str, source: io::Error) -> Self {
         #[cfg(feature = "tls")]
@@ -185,7 +201,8 @@ impl Error {
         &self.0.text
     }
 
-    /// Class and method id of the method the broker blames, e.g. `(60, 40)` for `basic.publish`.
+    /// Class and method id of the method the broker blames, e.g. `(60, 40)` for `basic.publish`; `(10, 10)`, `connection.start`, when it offers
+    /// none of our login mechanisms there.
     pub fn method(&self) -> Option<(u16, u16)> {
         self.0.method
     }

@@ -13,6 +13,8 @@ use crate::table::{Table, Value};
 /// What a broker without a wish of its own gets.
 const DEFAULT_FRAME_MAX: u32 = 131_072;
 const DEFAULT_CHANNEL_MAX: u16 = u16::MAX;
+/// `connection.start`.
+const START: (u16, u16) = (10, 10);
 
 /// What the broker told about itself in `connection.start`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -171,7 +173,7 @@ pub(crate) fn answer_start(
             "the broker does not offer {mechanism} but {}",
             start.mechanisms
         );
-        return Err(Error::new(ErrorKind::AccessRefused, text));
+        return Err(Error::about(ErrorKind::AccessRefused, text, START));
     }
     if !start
         .locales

@@ -21,6 +21,9 @@ mod code {
     pub(super) const INTERNAL_ERROR: u16 = 541;
 }
 
+/// `connection.start`, in which a broker offers login methods.
+const START: (u16, u16) = (10, 10);
+
 /// Whether trying again can help, and how soon. Of several faults in a round the greatest counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hope {
@@ -57,6 +60,8 @@ impl ConnectFault {
         match (self.cause.kind(), self.cause.code()) {
             // A virtual host that is not started yet answers with an internal error.
             (_, Some(code::INTERNAL_ERROR)) => Hope::Starting,
+            // It said so before it heard anything: none of its login methods is ours.
+            (AmqpKind::AccessRefused, None) if self.cause.method() == Some(START) => Hope::None,
             // Without a code the broker only closed the socket, as one that is starting may.
             (AmqpKind::AccessRefused, None) => Hope::Later,
             (AmqpKind::AccessRefused | AmqpKind::VhostRefused, _) => Hope::None,

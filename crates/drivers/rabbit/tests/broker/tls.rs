@@ -330,6 +330,24 @@ async fn the_external_login_takes_the_user_from_the_certificate() {
 }
 
 #[tokio::test]
+async fn a_broker_without_the_external_login_says_which_it_has() {
+    let Some(vhost) = vhost_or_skip("a_broker_without_the_external_login").await else {
+        return;
+    };
+    let files = Files::new();
+    let identity = files.server(&["localhost"]);
+    let port = files.listen(vhost.broker(), &identity, "").await;
+    let query = "&rabbit_login_method=EXTERNAL";
+    let error = refusal(&files.url(vhost.name(), "localhost", port, query)).await;
+    assert_eq!(error.kind(), ErrorKind::AccessRefused, "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("does not offer EXTERNAL") && text.contains("AMQPLAIN"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn tls_to_a_plain_port_and_the_reverse_are_told_before_the_deadline() {
     let Some(vhost) = vhost_or_skip("tls_to_a_plain_port_and_the_reverse").await else {
         return;
