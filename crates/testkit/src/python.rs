@@ -37,7 +37,7 @@ use crate::skip::skip;
 
 mod request;
 
-pub use self::request::{Call, Interface, Serve, Setup};
+pub use self::request::{Call, Interface, RABBIT_OPTIONS_VARIABLE, Serve, Setup};
 
 /// The Python interpreter whose environment holds oslo.messaging.
 pub const PYTHON_VARIABLE: &str = "OSLO_TEST_PYTHON";

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+/// Options of the group `oslo_messaging_rabbit` for every Python process of this run that does not set them itself, as
+/// `name=value,…`: what a peer of the broker under test must have to work there at all.
+pub const RABBIT_OPTIONS_VARIABLE: &str = "OSLO_TEST_PYTHON_RABBIT_OPTIONS";
+
 /// How a Python process is set up.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -13,13 +17,16 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Default options and the transport URL `url`.
+    /// The transport URL `url`, and default options but for those of `OSLO_TEST_PYTHON_RABBIT_OPTIONS`.
     pub fn new(url: &str) -> Self {
-        Self {
+        let plain = Self {
             url: url.to_owned(),
             options: Map::new(),
             allowed_remote_exmods: Vec::new(),
-        }
+        };
+        let given = std::env::var(RABBIT_OPTIONS_VARIABLE).unwrap_or_default();
+        let pairs = given.split(',').filter_map(|pair| pair.split_once('='));
+        pairs.fold(plain, |setup, (name, value)| setup.rabbit(name, value))
     }
 
     /// Sets the option `name` of a group: `oslo_messaging_rabbit`, `DEFAULT`, …
