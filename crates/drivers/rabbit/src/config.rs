@@ -13,6 +13,9 @@ use oslo_messaging_core::error::{Error, ErrorKind, Result};
 
 use crate::compress::Compression;
 
+/// The most any RabbitMQ takes, whatever its `max_message_size`.
+const MAX_MESSAGE_SIZE: u32 = 512 << 20;
+
 /// One option, for printing a reference of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -152,16 +155,25 @@ options! {
     direct_mandatory_flag: bool = true;
     /// `x-cancel-on-ha-failover` on consumers (default false); brokers refuse it for quorum queues.
     enable_cancel_on_failover: bool = false;
-    /// Counted names for reply and fanout queues (default false). Not in this build yet: true is
-    /// refused when the driver is made.
+    /// Counted names for reply and fanout queues, `<hostname>:<processname>:<n>`, which a process that
+    /// starts again finds free and takes again (default false).
     use_queue_manager: bool = false;
     /// Host name for counted names (default: the machine's).
     hostname: Option<String> = None;
     /// Process name for counted names (default: the program's file name).
     processname: Option<String> = None;
     /// One stream per topic instead of fanout queues (default false); needs a prefetch above 0 and
-    /// `rabbit_transient_quorum_queue`. Consuming one is not in this build yet.
+    /// `rabbit_transient_quorum_queue`.
     rabbit_stream_fanout: bool = false;
+    /// Ours: what reply and per-process fanout queues are unless `rabbit_transient_quorum_queue` is
+    /// on: `classic`, durable with `x-expires` (default), or `reference`, transient as Python's are.
+    private_queues: PrivateQueues = PrivateQueues::Classic;
+    /// Ours: seconds between two looks at whether the broker still has our consumers and bindings
+    /// (default 30; 0 for never; each wait is shortened by up to a half at random).
+    consumer_check_interval: f64 = 30.0;
+    /// Ours: largest message sent, in bytes after compression (default 536870912, the most any
+    /// RabbitMQ takes). A broker's smaller limit is learnt from its first refusal.
+    max_message_size: u32 = 536_870_912;
     /// Ours: seconds one attempt to connect to one broker may take, login included (default 5).
     connect_timeout: f64 = 5.0;
     /// Ours: seconds a server or the first call waits for its queues to be declared before it
@@ -199,6 +211,23 @@ pub enum FailoverStrategy {
     /// Any.
     #[serde(rename = "shuffle")]
     Shuffle,
+}
+
+/// What private queues are, option `private_queues`.
+///
+/// No peer ever declares a reply queue or the fanout queue of another process, so their form is each
+/// process's own choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[non_exhaustive]
+pub enum PrivateQueues {
+    /// Durable classic queues with `x-expires`: legal on every RabbitMQ from 3.10 to 4.3, without the
+    /// cost of a quorum, and there again after a lost connection and after a restart of the broker.
+    #[default]
+    #[serde(rename = "classic")]
+    Classic,
+    /// Transient classic queues, as the reference declares them; refused by RabbitMQ 4.3.
+    #[serde(rename = "reference")]
+    Reference,
 }
 
 /// How a value is read from text, as the query of a URL gives it.
@@ -290,6 +319,17 @@ impl OptionValue for FailoverStrategy {
     }
 }
 
+impl OptionValue for PrivateQueues {
+    const ALLOWED: &'static str = "classic or reference";
+    fn read(text: &str) -> Option<Self> {
+        match text.trim() {
+            "classic" => Some(Self::Classic),
+            "reference" => Some(Self::Reference),
+            _ => None,
+        }
+    }
+}
+
 impl RabbitConfig {
     /// The defaults, changed by the pairs of a URL's query.
     ///
@@ -363,6 +403,13 @@ impl RabbitConfig {
                 "a number from 0.01 to 3600",
             ),
             (
+                "consumer_check_interval",
+                self.consumer_check_interval,
+                0.0,
+                86_400.0,
+                "a number from 0 to 86400",
+            ),
+            (
                 "listen_timeout",
                 self.listen_timeout,
                 0.01,
@@ -374,6 +421,44 @@ impl RabbitConfig {
             if !(low..=high).contains(&value) {
                 return Err(bad_value(name, &value.to_string(), allowed));
             }
+        }
+        let limits = [
+            (
+                "rabbit_quorum_delivery_limit",
+                self.rabbit_quorum_delivery_limit,
+                -1,
+                "a whole number from -1 (RabbitMQ 4: no limit) to 2147483647",
+            ),
+            (
+                "rabbit_quorum_max_memory_length",
+                self.rabbit_quorum_max_memory_length,
+                0,
+                "a whole number from 0 to 2147483647",
+            ),
+            (
+                "rabbit_quorum_max_memory_bytes",
+                self.rabbit_quorum_max_memory_bytes,
+                0,
+                "a whole number from 0",
+            ),
+        ];
+        for (name, value, least, allowed) in limits {
+            let most = if name.ends_with("bytes") {
+                i64::MAX
+            } else {
+                i32::MAX.into()
+            };
+            if !(least..=most).contains(&value) {
+                return Err(bad_value(name, &value.to_string(), allowed));
+            }
+        }
+        if self.max_message_size == 0 || self.max_message_size > MAX_MESSAGE_SIZE {
+            let value = self.max_message_size.to_string();
+            return Err(bad_value(
+                "max_message_size",
+                &value,
+                "a whole number from 1 to 536870912",
+            ));
         }
         if u64::from(self.rabbit_transient_queues_ttl) * 1000 > u64::from(u32::MAX) {
             let value = self.rabbit_transient_queues_ttl.to_string();
@@ -400,6 +485,12 @@ impl RabbitConfig {
             return refuse(
                 "rabbit_ha_queues, rabbit_quorum_queue, rabbit_transient_quorum_queue",
                 "a queue is quorum or mirrored, not both; switch rabbit_ha_queues off",
+            );
+        }
+        if self.amqp_auto_delete && self.rabbit_quorum_queue {
+            return refuse(
+                "amqp_auto_delete, rabbit_quorum_queue",
+                "brokers refuse quorum queues that vanish with their last consumer; switch amqp_auto_delete off",
             );
         }
         if self.rabbit_stream_fanout && self.rabbit_qos_prefetch_count == 0 {
@@ -436,24 +527,18 @@ impl RabbitConfig {
                 "RABBIT-CR-DEMO is no login method in use; take AMQPLAIN or PLAIN",
             );
         }
-        if self.use_queue_manager {
-            return refuse(
-                "use_queue_manager",
-                "this build does not count queue names; unset it",
-            );
-        }
-        if self.rabbit_stream_fanout {
-            return refuse(
-                "rabbit_stream_fanout",
-                "this build does not consume streams; unset it",
-            );
-        }
         Ok(())
     }
 
     /// How long one attempt to connect to one broker may take.
     pub fn connect_deadline(&self) -> Duration {
         Duration::from_secs_f64(self.connect_timeout)
+    }
+
+    /// How long the driver waits between two looks at its consumers; `None` for ever.
+    pub fn check_interval(&self) -> Option<Duration> {
+        (self.consumer_check_interval > 0.0)
+            .then(|| Duration::from_secs_f64(self.consumer_check_interval))
     }
 
     /// How long a new subscription waits for its queues.

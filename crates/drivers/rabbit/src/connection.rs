@@ -4,6 +4,7 @@
 //! anyone may watch). Refuses to know what the connection is for: channels, declarations and messages
 //! are the business of publisher and consumer, who ask for a [`Session`] and ask again when it is gone.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use oslo_messaging_amqp::Connection;
 use oslo_messaging_core::driver::Retry;
 use oslo_messaging_core::error::{Error, Result};
+use oslo_messaging_core::events::{Event, EventSource};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -119,6 +121,8 @@ struct Inner {
     brokers: Arc<Brokers>,
     /// What it is for, for the log.
     purpose: &'static str,
+    /// Where news goes.
+    events: EventSource,
     status: watch::Sender<Status>,
     /// Somebody wants a connection now.
     wake: Notify,
@@ -139,10 +143,11 @@ impl Drop for Keeper {
 
 impl Link {
     /// A link that has not connected yet.
-    pub(crate) fn new(brokers: Arc<Brokers>, purpose: &'static str) -> Self {
+    pub(crate) fn new(brokers: Arc<Brokers>, purpose: &'static str, events: EventSource) -> Self {
         let inner = Inner {
             brokers,
             purpose,
+            events,
             status: watch::Sender::new(Status::default()),
             wake: Notify::new(),
             keepers: AtomicUsize::new(0),
@@ -341,7 +346,13 @@ impl Inner {
         };
         self.status
             .send_modify(|status| status.phase = Phase::Up(Arc::new(session)));
+        self.events.tell(Event::Connected {
+            purpose: self.purpose,
+            host: host.to_string(),
+        });
+        let blocked = self.tell_blocked(&connection);
         tokio::select! {
+            never = blocked => match never {},
             () = self.stop.notified() => {
                 self.status.send_modify(|status| status.phase = Phase::Closed);
                 if let Err(error) = connection.close(CLOSE_LIMIT).await {
@@ -349,7 +360,41 @@ impl Inner {
                 }
                 None
             }
-            error = connection.closed() => Some(ConnectFault::new(error, &host, self.brokers.vhost())),
+            error = connection.closed() => {
+                self.events.tell(Event::Disconnected {
+                    purpose: self.purpose,
+                    host: host.to_string(),
+                    reason: error.to_string(),
+                });
+                Some(ConnectFault::new(error, &host, self.brokers.vhost()))
+            }
+        }
+    }
+
+    /// Tells whenever the broker asks publishers to wait, and when it is over.
+    async fn tell_blocked(&self, connection: &Connection) -> Infallible {
+        let mut blocked = connection.watch_blocked();
+        let mut was = false;
+        loop {
+            let reason = blocked.borrow_and_update().clone();
+            match reason {
+                Some(reason) if !was => {
+                    tracing::warn!(reason = &*reason, "the broker asks publishers to wait");
+                    self.events.tell(Event::Blocked {
+                        reason: reason.to_string(),
+                    });
+                    was = true;
+                }
+                None if was => {
+                    tracing::info!("the broker takes messages again");
+                    self.events.tell(Event::Unblocked);
+                    was = false;
+                }
+                _ => {}
+            }
+            if blocked.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
     }
 

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use oslo_messaging_core::driver::{BoxFuture, Inbox, Listener, Subscription};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
+use oslo_messaging_core::events::EventSource;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use uuid::Uuid;
 
 use crate::config::RabbitConfig;
 use crate::connection::Link;
 use crate::error::closed_error;
-use crate::subscription::{CLOSE_LIMIT, Census, SubscriptionTask, Wish};
-use crate::topology::subscription;
+use crate::facts::Facts;
+use crate::plan::Plan;
+use crate::subscription::{CLOSE_LIMIT, Common, SubscriptionTask, Wish};
 
 /// Beyond what a subscription allows itself to end, before its task is aborted.
 const GRACE: Duration = Duration::from_secs(1);
@@ -26,18 +27,24 @@ pub(crate) struct Consumers {
     config: Arc<RabbitConfig>,
     control_exchange: String,
     tasks: Mutex<Vec<(watch::Sender<Wish>, JoinHandle<()>)>>,
-    census: Arc<Census>,
+    common: Arc<Common>,
 }
 
 impl Consumers {
     /// A consuming half that has not connected yet.
-    pub(crate) fn new(link: Link, config: Arc<RabbitConfig>, control_exchange: String) -> Self {
+    pub(crate) fn new(
+        link: Link,
+        config: Arc<RabbitConfig>,
+        control_exchange: String,
+        facts: Arc<Facts>,
+        events: EventSource,
+    ) -> Self {
         Self {
             link: Arc::new(link),
             config,
             control_exchange,
             tasks: Mutex::default(),
-            census: Arc::default(),
+            common: Arc::new(Common::new(facts, events)),
         }
     }
 
@@ -48,12 +55,12 @@ impl Consumers {
 
     /// Consumers in force.
     pub(crate) fn active(&self) -> usize {
-        self.census.consumers.load(Ordering::Relaxed)
+        self.common.consumers.load(Ordering::Relaxed)
     }
 
     /// Why a subscription is not in force, if one is not.
     pub(crate) fn fault(&self) -> Option<String> {
-        self.census.fault()
+        self.common.fault()
     }
 
     /// Subscribes; see `Driver::listen`.
@@ -62,26 +69,27 @@ impl Consumers {
         what: Subscription,
         inbox: Arc<dyn Inbox>,
     ) -> Result<Box<dyn Listener>> {
-        let suffix = Uuid::new_v4().simple().to_string();
-        let spec = subscription(&self.config, &self.control_exchange, &what, &suffix)?;
+        let plan = Plan::new(&self.config, &self.control_exchange, what)?;
+        let spec = plan.spec(&self.common.facts)?;
         let (wish, wishes) = watch::channel(Wish::Run);
         let (paused, pauses) = watch::channel(false);
         let (ready, first) = oneshot::channel();
         // From here on, dropping this future drops the handle, which ends the subscription.
-        let handle = SubscriptionHandle {
-            address: spec.address.clone(),
+        let mut handle = SubscriptionHandle {
+            address: None,
             wish: wish.clone(),
             paused: pauses,
         };
         let task = SubscriptionTask {
             link: Arc::clone(&self.link),
+            plan,
             spec,
             inbox,
             wishes,
             paused,
             ready: Some(ready),
-            census: Arc::clone(&self.census),
-            patience: self.config.listen_deadline(),
+            common: Arc::clone(&self.common),
+            offsets: Arc::default(),
         };
         {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +97,10 @@ impl Consumers {
             tasks.push((wish, tokio::spawn(task.run())));
         }
         match timeout(self.config.listen_deadline(), first).await {
-            Ok(Ok(Ok(()))) => Ok(Box::new(handle)),
+            Ok(Ok(Ok(address))) => {
+                handle.address = address;
+                Ok(Box::new(handle))
+            }
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) => Err(closed_error()),
             Err(_) => Err(self.late()),
@@ -124,6 +135,7 @@ impl Consumers {
                 task.abort();
             }
         }
+        self.common.canary.remove(GRACE).await;
         self.link.close().await;
     }
 }

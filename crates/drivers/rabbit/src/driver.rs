@@ -9,6 +9,7 @@ use oslo_messaging_core::driver::{
     BoxFuture, Capabilities, Driver, Health, Inbox, Listener, Outgoing, Subscription,
 };
 use oslo_messaging_core::error::Result;
+use oslo_messaging_core::events::{EventSource, Events};
 use oslo_messaging_proto::url::TransportUrl;
 
 use crate::brokers::Brokers;
@@ -16,6 +17,7 @@ use crate::config::RabbitConfig;
 use crate::connection::{Link, Phase};
 use crate::consumer::Consumers;
 use crate::error::closed_error;
+use crate::facts::Facts;
 use crate::publisher::Publisher;
 
 /// The RabbitMQ driver, `rabbit://` and `kombu://`.
@@ -28,6 +30,7 @@ use crate::publisher::Publisher;
 pub struct RabbitDriver {
     publisher: Publisher,
     consumers: Consumers,
+    events: EventSource,
     capabilities: Capabilities,
     closed: AtomicBool,
 }
@@ -54,11 +57,19 @@ impl RabbitDriver {
         capabilities.mandatory = true;
         capabilities.reply_retry =
             Duration::from_secs(config.kombu_missing_consumer_retry_timeout.into());
-        let publishing = Link::new(Arc::clone(&brokers), "publish");
-        let consuming = Link::new(brokers, "consume");
+        let (facts, events) = (Arc::<Facts>::default(), EventSource::new());
+        let publishing = Link::new(Arc::clone(&brokers), "publish", events.clone());
+        let consuming = Link::new(brokers, "consume", events.clone());
+        let exchange = control_exchange.to_owned();
         Ok(Self {
-            publisher: Publisher::new(publishing, Arc::clone(&config), control_exchange.to_owned()),
-            consumers: Consumers::new(consuming, config, control_exchange.to_owned()),
+            publisher: Publisher::new(
+                publishing,
+                Arc::clone(&config),
+                exchange.clone(),
+                Arc::clone(&facts),
+            ),
+            consumers: Consumers::new(consuming, config, exchange, facts, events.clone()),
+            events,
             capabilities,
             closed: AtomicBool::new(false),
         })
@@ -119,6 +130,10 @@ impl Driver for RabbitDriver {
         health.blocked = self.publisher.is_blocked();
         health.consumers = self.consumers.active();
         health
+    }
+
+    fn events(&self) -> Events {
+        self.events.subscribe()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -223,6 +223,16 @@ pub(crate) fn is_missing(error: &AmqpError) -> bool {
     error.kind() == AmqpKind::ChannelClosed && error.code() == Some(code::NOT_FOUND)
 }
 
+/// Whether the broker failed, or refuses something as a matter of policy: it says the same in both cases.
+pub(crate) fn is_internal(error: &AmqpError) -> bool {
+    error.code() == Some(code::INTERNAL_ERROR)
+}
+
+/// Whether the queue belongs to another connection.
+pub(crate) fn is_locked(error: &AmqpError) -> bool {
+    error.kind() == AmqpKind::ChannelClosed && error.code() == Some(code::RESOURCE_LOCKED)
+}
+
 /// Whether setting up a subscription again, unchanged, cannot help.
 pub(crate) fn is_final_for_listener(error: &AmqpError) -> bool {
     match error.kind() {
@@ -230,12 +240,10 @@ pub(crate) fn is_final_for_listener(error: &AmqpError) -> bool {
             error.code(),
             Some(
                 code::ACCESS_REFUSED
-                    | code::NOT_FOUND
                     | code::RESOURCE_LOCKED
                     | code::PRECONDITION_FAILED
                     | code::NOT_ALLOWED
                     | code::NOT_IMPLEMENTED
-                    | code::INTERNAL_ERROR
             )
         ),
         AmqpKind::InvalidArgument | AmqpKind::NoFreeChannel => true,
@@ -252,7 +260,8 @@ pub(crate) fn listen_error(error: AmqpError, place: Place<'_>) -> Error {
         ),
         Some(code::PRECONDITION_FAILED) => (
             ErrorKind::Listen,
-            "it exists with other properties; make the options of all services on this virtual host alike, or delete it",
+            "it exists with properties that cannot be used; make the options of all services on this virtual host alike, or \
+             delete it while none of them runs",
         ),
         Some(code::NOT_FOUND) => (
             ErrorKind::Listen,
@@ -263,8 +272,8 @@ pub(crate) fn listen_error(error: AmqpError, place: Place<'_>) -> Error {
         }
         Some(code::INTERNAL_ERROR) => (
             ErrorKind::Listen,
-            "the broker failed; if it refuses transient queues (RabbitMQ 4.3 does), set rabbit_quorum_queue and \
-             rabbit_transient_quorum_queue, else see its log",
+            "the broker failed, or refuses this as a matter of policy; see its log (where transient queues are refused, set \
+             rabbit_quorum_queue)",
         ),
         _ if error.kind() == AmqpKind::NoFreeChannel => (
             ErrorKind::Listen,
@@ -278,23 +287,23 @@ pub(crate) fn listen_error(error: AmqpError, place: Place<'_>) -> Error {
     place.fill(Error::new(kind, advice)).with_source(error)
 }
 
+/// Whether the broker refused a publish itself. Our properties are always valid, so size is all that can be wrong.
+pub(crate) fn is_oversize(error: &AmqpError) -> bool {
+    const PUBLISH: (u16, u16) = (60, 40);
+    is_mismatch(error) && error.method() == Some(PUBLISH)
+}
+
 /// The error of a message that was not taken, after the last attempt.
 pub(crate) fn publish_error(error: AmqpError, place: Place<'_>) -> Error {
-    const PUBLISH: (u16, u16) = (60, 40);
     let (kind, advice) = match (error.kind(), error.code()) {
         (AmqpKind::ChannelClosed, Some(code::ACCESS_REFUSED)) => (
             ErrorKind::AccessRefused,
             "the user may not publish there; grant configure and write on the exchange (rabbitmqctl set_permissions)",
         ),
-        // Our properties are always valid, so size is all that can be wrong with a publish itself.
-        (AmqpKind::ChannelClosed, Some(code::PRECONDITION_FAILED))
-            if error.method() == Some(PUBLISH) =>
-        {
-            (
-                ErrorKind::TooLarge,
-                "the broker does not take a message of this size; send less, or raise its max_message_size",
-            )
-        }
+        _ if is_oversize(&error) => (
+            ErrorKind::TooLarge,
+            "the broker does not take a message of this size; send less, or raise its max_message_size",
+        ),
         (AmqpKind::ChannelClosed, Some(code::PRECONDITION_FAILED)) => (
             ErrorKind::DeliveryFailure,
             "the exchange exists with other properties; make the options of all services on this virtual host alike, or delete it",

@@ -4,6 +4,7 @@
 mod address;
 mod backoff;
 mod brokers;
+mod canary;
 mod compress;
 pub mod config;
 mod connection;
@@ -12,6 +13,10 @@ mod declare;
 mod delivery;
 pub mod driver;
 mod error;
+mod facts;
+mod inspect;
+mod names;
+mod plan;
 mod publisher;
 mod security;
 mod subscription;

@@ -6,7 +6,8 @@
 //! closes takes the unconfirmed messages of others with it; all of them are then published one at a time
 //! on channels of their own, so that only the guilty one is told.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,10 +25,12 @@ use crate::address::{Address, Exchange, address};
 use crate::compress::Compression;
 use crate::config::RabbitConfig;
 use crate::connection::{Link, Patience, Session};
-use crate::declare::declare_exchange;
+use crate::declare::Variant;
 use crate::error::{
-    Place, is_final_for_message, is_mismatch, nacked_error, publish_error, undeliverable_error,
+    Place, is_final_for_message, is_missing, is_oversize, nacked_error, publish_error,
+    undeliverable_error,
 };
+use crate::facts::Facts;
 use crate::topology::{ExchangeSpec, published_exchange};
 
 /// The most any RabbitMQ takes, whatever its `max_message_size`.
@@ -35,6 +38,11 @@ pub(crate) const MAX_MESSAGE: usize = 512 * 1024 * 1024;
 
 /// For so long after a lost connection a request waits for its queue to be declared again.
 const SETTLING: Duration = Duration::from_secs(10);
+
+/// After an exchange vanished, for so long the bindings that went with it are made again where they are missed.
+const REBINDING: Duration = Duration::from_secs(600);
+/// A binding that does not help is not made again sooner.
+const REBIND_EVERY: Duration = Duration::from_secs(1);
 
 /// Exchanges remembered as declared; beyond it the memory starts anew.
 const MAX_DECLARED: usize = 10_000;
@@ -48,6 +56,10 @@ pub(crate) struct Publisher {
     lanes: [LaneSlot; 2],
     declared: Mutex<Declared>,
     declaring: AsyncMutex<Option<(u64, Channel)>>,
+    facts: Arc<Facts>,
+    /// Largest body the broker takes, as far as it has said so.
+    limit: AtomicUsize,
+    vanished: Mutex<Vanished>,
     alone: AsyncMutex<()>,
 }
 
@@ -78,6 +90,13 @@ struct Declared {
     names: HashSet<String>,
 }
 
+/// Exchanges that were found missing, and bindings made since. Bounded like [`Declared`].
+#[derive(Default)]
+struct Vanished {
+    exchanges: HashMap<String, Instant>,
+    bound: HashMap<(String, String), Instant>,
+}
+
 /// A message ready to go, again and again.
 struct Parcel<'a> {
     address: Address<'a>,
@@ -89,9 +108,17 @@ struct Parcel<'a> {
 
 impl Publisher {
     /// A publisher that has not connected yet.
-    pub(crate) fn new(link: Link, config: Arc<RabbitConfig>, control_exchange: String) -> Self {
+    pub(crate) fn new(
+        link: Link,
+        config: Arc<RabbitConfig>,
+        control_exchange: String,
+        facts: Arc<Facts>,
+    ) -> Self {
         let properties = properties(config.kombu_compression);
         Self {
+            limit: AtomicUsize::new(config.max_message_size as usize),
+            facts,
+            vanished: Mutex::default(),
             link,
             config,
             control_exchange,
@@ -144,9 +171,11 @@ impl Publisher {
             None => message.body.clone(),
             Some(compression) => compression.pack(&message.body),
         };
-        if body.len() > MAX_MESSAGE {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if body.len() > limit {
             let text = format!(
-                "the message has {} bytes, RabbitMQ takes {MAX_MESSAGE} at most",
+                "the message has {} bytes, of which the broker or max_message_size allows {limit}; send less, or raise the \
+                 broker's max_message_size",
                 body.len()
             );
             return Err(Error::new(ErrorKind::TooLarge, text)
@@ -192,6 +221,9 @@ impl Publisher {
             }
             let fault = match self.attempt(parcel, &session, way).await {
                 Ok(Confirmation::Acked) => return Ok(()),
+                Ok(Confirmation::Returned { .. }) if self.bind_again(parcel, &session).await => {
+                    continue;
+                }
                 Ok(Confirmation::Returned { code, text }) => match insist_until {
                     None => Fault::Returned(code, text),
                     Some(until) => {
@@ -210,6 +242,7 @@ impl Publisher {
                 }
                 Fault::Amqp(error) => {
                     self.forget(parcel, &session);
+                    self.learn(parcel, error, way);
                     if !way.alone && error.kind() == AmqpKind::ChannelClosed {
                         // Maybe another message's fault, maybe a vanished exchange (quirk 15): not counted.
                         way.alone = true;
@@ -236,7 +269,7 @@ impl Publisher {
     ) -> Result<Confirmation, AmqpError> {
         let exchange = &parcel.address.exchange;
         if !self.is_declared(session, exchange)
-            && let Some(exchange) = published_exchange(&self.config, exchange)
+            && let Some(exchange) = published_exchange(self.facts.layout(&self.config), exchange)
         {
             self.declare(session, &exchange).await?;
         }
@@ -298,6 +331,10 @@ impl Publisher {
         }
         let channel = session.connection.open_channel().await?;
         channel.confirm_select().await?;
+        self.facts.meet(session);
+        // Another broker, or the same with another limit; RabbitMQ reads it when a channel is opened.
+        let limit = self.config.max_message_size as usize;
+        self.limit.store(limit, Ordering::Relaxed);
         let blocked = session.connection.watch_blocked();
         let lane = Arc::new(Lane {
             channel,
@@ -318,6 +355,69 @@ impl Publisher {
             Arc::ptr_eq(&lane.session, session) && lane.channel.closed_reason().is_some()
         }) {
             *current = None;
+        }
+    }
+
+    /// Learns from a fault that is this message's own.
+    fn learn(&self, parcel: &Parcel<'_>, error: &AmqpError, way: Way) {
+        let exchange = parcel.address.exchange.name();
+        if is_missing(error) && !exchange.is_empty() {
+            let mut vanished = lock(&self.vanished);
+            if vanished.exchanges.len() >= MAX_DECLARED {
+                vanished.exchanges.clear();
+            }
+            vanished
+                .exchanges
+                .insert(exchange.to_owned(), Instant::now());
+        }
+        if way.alone && is_oversize(error) {
+            let limit = limit_in(error.text(), parcel.body.len());
+            tracing::warn!(limit, "the broker takes no larger messages");
+            self.limit.fetch_min(limit, Ordering::Relaxed);
+        }
+    }
+
+    /// With an exchange its bindings vanish, and nobody tells the servers: until they look, whoever sends to one of them
+    /// binds its queue again, which changes nothing if it was bound. False if there was no reason, or no queue.
+    async fn bind_again(&self, parcel: &Parcel<'_>, session: &Session) -> bool {
+        let Exchange::Topic(exchange) = &parcel.address.exchange else {
+            return false;
+        };
+        let queue = &*parcel.address.routing_key;
+        {
+            let mut vanished = lock(&self.vanished);
+            let recently = |at: Option<&Instant>, limit| at.is_some_and(|at| at.elapsed() < limit);
+            let binding = (exchange.clone().into_owned(), queue.to_owned());
+            if !recently(vanished.exchanges.get(&**exchange), REBINDING)
+                || recently(vanished.bound.get(&binding), REBIND_EVERY)
+            {
+                return false;
+            }
+            if vanished.bound.len() >= MAX_DECLARED {
+                vanished.bound.clear();
+            }
+            vanished.bound.insert(binding, Instant::now());
+        }
+        let bound = async {
+            let channel = session.connection.open_channel().await?;
+            channel
+                .queue_bind(queue, exchange, queue, &Table::new())
+                .await?;
+            channel.close().await
+        };
+        match bound.await {
+            Ok(()) => {
+                tracing::warn!(
+                    exchange = &**exchange,
+                    queue,
+                    "exchange had vanished; its queue is bound again"
+                );
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, exchange = &**exchange, queue, "queue is not bound again");
+                false
+            }
         }
     }
 
@@ -347,20 +447,9 @@ impl Publisher {
             Some((_, channel)) => channel,
             None => session.connection.open_channel().await?,
         };
-        match declare_exchange(&channel, exchange, exchange.durable).await {
-            Ok(()) => {}
-            // Wire: a publisher takes the non-durable exchange it meets (spec 4.8).
-            Err(error) if exchange.durable && is_mismatch(&error) => {
-                channel = session.connection.open_channel().await?;
-                declare_exchange(&channel, exchange, false)
-                    .await
-                    .map_err(|_| error)?;
-                tracing::warn!(
-                    exchange = exchange.name,
-                    "exchange exists as non-durable and is used as it is"
-                );
-            }
-            Err(error) => return Err(error),
+        let mut variant = Variant::default();
+        while !variant.declare(&channel, exchange, &self.facts).await? {
+            channel = session.connection.open_channel().await?;
         }
         *slot = Some((session.generation, channel));
         let mut declared = lock(&self.declared);
@@ -498,6 +587,17 @@ fn milliseconds(expires: Duration) -> u64 {
         .min(u32::MAX.into())
 }
 
+/// The limit that RabbitMQ names in its refusal; without a number in it, one less than what it refused.
+fn limit_in(text: &str, refused: usize) -> usize {
+    let numbers = text.split(|letter: char| !letter.is_ascii_digit());
+    let limit = numbers
+        .filter_map(|digits| digits.parse::<usize>().ok())
+        .next_back();
+    limit
+        .filter(|limit| (1..refused).contains(limit))
+        .unwrap_or(refused.saturating_sub(1))
+}
+
 /// Wait before a message the broker did not take is tried again: a full queue may have room soon.
 fn pause(failed: u32) -> Duration {
     let most = (0.05 * 2_f64.powi(failed.min(6) as i32)).min(2.0);
@@ -507,4 +607,18 @@ fn pause(failed: u32) -> Duration {
 /// The data behind these locks is whole at every step, so a panic elsewhere does not spoil it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_read_from_the_refusal_or_taken_from_what_was_refused() {
+        let text =
+            "PRECONDITION_FAILED - message size 100001 is larger than configured max size 100000";
+        assert_eq!(limit_in(text, 100_001), 100_000);
+        assert_eq!(limit_in("message too large", 100_001), 100_000);
+        assert_eq!(limit_in("larger than 16777216 bytes", 500), 499);
+    }
 }

@@ -1,7 +1,8 @@
 //! The life of one subscription: declare, consume, wait for the end of its channel, begin again.
 //!
 //! Only this subscription is repaired when the broker closes its channel or cancels a consumer; after
-//! a lost connection it waits for the next one. The task ends when its owner wants it to.
+//! a lost connection it waits for the next one. Repairs wait longer each time, longest where they cost others their
+//! connection. The task ends when its owner wants it to.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,20 +12,28 @@ use std::time::Duration;
 use oslo_messaging_amqp::{Channel, Consume, Error as AmqpError};
 use oslo_messaging_core::driver::{Inbox, ListenerEvent, Retry};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
+use oslo_messaging_core::events::{Event, EventSource};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::canary::Canary;
 use crate::connection::{Link, Patience, Session};
-use crate::declare::{SetupFault, any_missing, declare_all, table};
-use crate::delivery::{End, Sink};
-use crate::error::{Place, is_final_for_listener, listen_error};
-use crate::topology::{ConsumerSpec, SubscriptionSpec};
+use crate::declare::{Declared, SetupFault, declare_all, missing, table};
+use crate::delivery::{End, Ends, Offsets};
+use crate::error::{Place, is_final_for_listener, is_internal, listen_error};
+use crate::facts::Facts;
+use crate::inspect::inspect;
+use crate::plan::{Losses, Plan};
+use crate::topology::{Argument, Arguments, ConsumerSpec, SubscriptionSpec};
 
 /// Longest an orderly end of a subscription may take.
 pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A subscription that held this long was no failure; the waits before repairs begin anew.
 const STEADY: Duration = Duration::from_secs(5);
+
+/// So often a starting subscription may meet an internal error of the broker.
+const INTERNAL_ERRORS: u32 = 3;
 
 /// What the owner of a subscription wants of its task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,16 +46,32 @@ pub(crate) enum Wish {
     End,
 }
 
-/// What all subscriptions of a driver have in common, for its health.
-#[derive(Debug, Default)]
-pub(crate) struct Census {
+/// What all subscriptions of a driver share.
+pub(crate) struct Common {
     /// Consumers in force.
     pub(crate) consumers: AtomicUsize,
     /// Why subscriptions are not in force that are not, by the name of their first queue.
     faults: Mutex<BTreeMap<String, String>>,
+    /// What is known of the broker.
+    pub(crate) facts: Arc<Facts>,
+    /// Tells whether the broker lost its transient queues.
+    pub(crate) canary: Canary,
+    /// Where news goes.
+    pub(crate) events: EventSource,
 }
 
-impl Census {
+impl Common {
+    /// For a driver without subscriptions.
+    pub(crate) fn new(facts: Arc<Facts>, events: EventSource) -> Self {
+        Self {
+            consumers: AtomicUsize::new(0),
+            faults: Mutex::default(),
+            facts,
+            canary: Canary::new(),
+            events,
+        }
+    }
+
     /// One of the faults.
     pub(crate) fn fault(&self) -> Option<String> {
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,11 +88,16 @@ impl Census {
     }
 }
 
+/// What whoever subscribes is told: the address, if others reach the subscription by one.
+pub(crate) type Ready = oneshot::Sender<Result<Option<String>>>;
+
 /// Keeps one subscription in force.
 pub(crate) struct SubscriptionTask {
     /// The consuming connection.
     pub(crate) link: Arc<Link>,
-    /// What to declare and consume.
+    /// What it is for.
+    pub(crate) plan: Plan,
+    /// What to declare and consume, by the plan.
     pub(crate) spec: SubscriptionSpec,
     /// Where deliveries go.
     pub(crate) inbox: Arc<dyn Inbox>,
@@ -76,11 +106,27 @@ pub(crate) struct SubscriptionTask {
     /// Says that nothing is delivered any more.
     pub(crate) paused: watch::Sender<bool>,
     /// Told of the first success or final failure, and gone then.
-    pub(crate) ready: Option<oneshot::Sender<Result<()>>>,
+    pub(crate) ready: Option<Ready>,
     /// Shared with the driver's other subscriptions.
-    pub(crate) census: Arc<Census>,
-    /// Longest the broker may take over the declarations.
-    pub(crate) patience: Duration,
+    pub(crate) common: Arc<Common>,
+    /// How far streams were read.
+    pub(crate) offsets: Arc<Offsets>,
+}
+
+/// What a subscription remembers from one attempt to the next.
+#[derive(Default)]
+struct History {
+    /// The connection it was last in force on.
+    generation: u64,
+    /// Failures since it held.
+    failures: u32,
+    /// Of those, connections the broker closed over it.
+    offences: u32,
+    losses: Losses,
+    /// The address the owner knows.
+    address: Option<String>,
+    /// A queue that others use as well is transient.
+    transient: bool,
 }
 
 /// A subscription in force, counted as such while it lives.
@@ -89,12 +135,12 @@ struct Active {
     ends: watch::Receiver<Option<End>>,
     since: Instant,
     count: usize,
-    census: Arc<Census>,
+    common: Arc<Common>,
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.census
+        self.common
             .consumers
             .fetch_sub(self.count, Ordering::Relaxed);
     }
@@ -105,8 +151,7 @@ impl SubscriptionTask {
     pub(crate) async fn run(mut self) {
         let mut keeper = None;
         let mut after = 0;
-        let mut failures = 0;
-        let mut recreated = false;
+        let mut history = History::default();
         loop {
             let session = match self.session(after).await {
                 Some(Ok(session)) => session,
@@ -116,37 +161,50 @@ impl SubscriptionTask {
                 }
                 None => break,
             };
-            let lost = match self.set_up(&session, &mut recreated).await {
+            self.common.facts.meet(&session);
+            match self.plan.spec(&self.common.facts) {
+                Ok(spec) => self.spec = spec,
+                Err(error) => {
+                    self.give_up(error);
+                    break;
+                }
+            }
+            let lost = match self.set_up(&session, &mut history).await {
                 Some(Ok(active)) => {
                     keeper.get_or_insert_with(|| self.link.keep());
-                    self.announce(std::mem::take(&mut recreated));
-                    let Some(end) = self.hold(&active).await else {
+                    self.announce(&mut history);
+                    history.generation = session.generation;
+                    let Some(end) = self.hold(&active, &session).await else {
                         return self.end(&active.channel).await;
                     };
                     // A lost connection is nothing the subscription did; the link has waits of its own.
                     if active.since.elapsed() > STEADY || !session.connection.is_open() {
-                        failures = 0;
+                        (history.failures, history.offences) = (0, 0);
                     }
-                    self.lose(active, end).await
+                    self.lose(active, end, &mut history).await
                 }
-                Some(Err(fault)) => match self.judge(fault, &session) {
+                Some(Err(fault)) => match self.judge(fault, &session, &mut history) {
                     Some(end) => end,
                     None => break,
                 },
                 None => break,
             };
+            if matches!(lost, End::Silent) {
+                // Nobody else would notice before the heartbeat does.
+                let _ = session.connection.close(Duration::from_secs(1)).await;
+            }
             tracing::warn!(error = %lost, queue = self.name(), "subscription is not in force, setting it up again");
-            self.census.note(self.name(), Some(&lost));
+            self.common.note(self.name(), Some(&lost));
             if !session.connection.is_open() {
                 after = session.generation;
             }
-            failures += 1;
+            history.failures += 1;
             tokio::select! {
-                () = sleep(repair_pause(failures)) => {}
+                () = sleep(repair_pause(history.failures, history.offences)) => {}
                 () = until_not_running(self.wishes.clone()) => break,
             }
         }
-        self.census.note(self.name(), None);
+        self.common.note(self.name(), None);
         self.wait_for_end().await;
     }
 
@@ -163,40 +221,21 @@ impl SubscriptionTask {
         }
     }
 
-    /// Declares and consumes. Notes it if a queue of our own had vanished meanwhile, also when the rest
-    /// fails: the next attempt will find what this one declared. `None` if it is not wanted any more.
+    /// Declares and consumes. Notes what was lost meanwhile, also when the rest fails: the next attempt will find what
+    /// this one declared. `None` if it is not wanted any more.
     async fn set_up(
         &self,
         session: &Session,
-        recreated: &mut bool,
+        history: &mut History,
     ) -> Option<Result<Active, SetupFault>> {
-        let declared = async {
-            let again = self.ready.is_none();
-            if again && any_missing(&session.connection, &self.spec).await? {
-                *recreated = true;
-            }
-            declare_all(&session.connection, &self.spec).await
-        };
-        let channel = match self.bounded(declared).await? {
-            Ok(done) => done,
+        let Declared { channel, .. } = match self.bounded(self.declare(session, history)).await? {
+            Ok(declared) => declared,
             Err(fault) => return Some(Err(fault)),
         };
-        let (sink, ends) = Sink::attach(Arc::clone(&self.inbox), &channel);
-        let consumed = async {
-            for consumer in &self.spec.consumers {
-                let consume = Consume {
-                    queue: &consumer.queue.name,
-                    tag: consumer.tag,
-                    arguments: table(&consumer.arguments),
-                    ..Consume::default()
-                };
-                let consumed = channel.consume_with(&consume, Arc::clone(&sink)).await;
-                consumed.map_err(|error| SetupFault::queue(error, &consumer.queue.name))?;
-            }
-            Ok(())
-        };
+        let ends = Ends::new(Arc::clone(&self.inbox), &channel);
+        let patience = self.plan.config().listen_deadline();
         // Not given up half-way: RabbitMQ lets the answer to a consume be overtaken by the answer to the close.
-        let consumed = timeout(self.patience, consumed).await;
+        let consumed = timeout(patience, self.consume(&channel, &ends)).await;
         let wanted = *self.wishes.borrow() == Wish::Run;
         if !wanted || !matches!(consumed, Ok(Ok(()))) {
             // Consumers in force hold their channel, so it has to be told.
@@ -209,16 +248,69 @@ impl SubscriptionTask {
             Err(_) => return Some(Err(SetupFault::silent())),
         }
         let count = self.spec.consumers.len();
-        self.census.consumers.fetch_add(count, Ordering::Relaxed);
-        let census = Arc::clone(&self.census);
-        let since = Instant::now();
+        self.common.consumers.fetch_add(count, Ordering::Relaxed);
         Some(Ok(Active {
+            ends: ends.watch(),
             channel,
-            ends,
-            since,
+            since: Instant::now(),
             count,
-            census,
+            common: Arc::clone(&self.common),
         }))
+    }
+
+    async fn declare(
+        &self,
+        session: &Session,
+        history: &mut History,
+    ) -> Result<Declared, SetupFault> {
+        let (connection, common) = (&session.connection, &self.common);
+        if self.plan.needs_canary(&common.facts) {
+            common.canary.look(session, &common.facts).await?;
+        }
+        if self.ready.is_none() {
+            if self.plan.is_replies() || history.transient {
+                let missed = common.canary.missed_since(history.generation).await;
+                history.losses.transient |= missed;
+            }
+            let same_connection = history.generation == session.generation;
+            let missing = missing(connection, &self.spec).await?;
+            for (consumer, _) in self
+                .spec
+                .consumers
+                .iter()
+                .zip(missing)
+                .filter(|(_, missing)| *missing)
+            {
+                history.losses.note(consumer, same_connection);
+            }
+        }
+        let declared = declare_all(connection, &self.spec, &common.facts).await?;
+        history.transient = declared.transient;
+        let starting = self.ready.is_some() && self.plan.may_clash();
+        let taken = |(consumer, count): (&ConsumerSpec, u32)| consumer.private && count > 0;
+        let counts = declared.consumers.iter().copied();
+        if starting && self.spec.consumers.iter().zip(counts).any(taken) {
+            close(&declared.channel).await;
+            return Err(SetupFault::taken(self.name()));
+        }
+        Ok(declared)
+    }
+
+    async fn consume(&self, channel: &Channel, ends: &Ends) -> Result<(), SetupFault> {
+        for (number, consumer) in self.spec.consumers.iter().enumerate() {
+            let is_stream = consumer.queue.is_stream();
+            let offsets = is_stream.then_some(&self.offsets);
+            let sink = ends.sink(number, offsets);
+            let consume = Consume {
+                queue: &consumer.queue.name,
+                tag: consumer.tag,
+                arguments: table(&from_offset(consumer, offsets)),
+                ..Consume::default()
+            };
+            let consumed = channel.consume_with(&consume, sink).await;
+            consumed.map_err(|error| SetupFault::queue(error, &consumer.queue.name))?;
+        }
+        Ok(())
     }
 
     /// The outcome of a part of the set-up in time; `None` if it is not wanted any more.
@@ -226,32 +318,50 @@ impl SubscriptionTask {
         &self,
         work: impl Future<Output = Result<T, SetupFault>>,
     ) -> Option<Result<T, SetupFault>> {
+        let patience = self.plan.config().listen_deadline();
         tokio::select! {
-            done = timeout(self.patience, work) => Some(done.unwrap_or_else(|_| Err(SetupFault::silent()))),
+            done = timeout(patience, work) => Some(done.unwrap_or_else(|_| Err(SetupFault::silent()))),
             () = until_not_running(self.wishes.clone()) => None,
         }
     }
 
-    fn announce(&mut self, recreated: bool) {
-        self.census.note(self.name(), None);
-        match self.ready.take() {
+    fn announce(&mut self, history: &mut History) {
+        self.common.note(self.name(), None);
+        let losses = std::mem::take(&mut history.losses);
+        let address = self.spec.address.clone();
+        let old = std::mem::replace(&mut history.address, address.clone());
+        if let Some(ready) = self.ready.take() {
             // Whoever asked may have gone; the wish to end says so.
-            Some(ready) => drop(ready.send(Ok(()))),
-            None => {
-                tracing::info!(
-                    queue = self.name(),
-                    recreated,
-                    "subscription is in force again"
-                );
-                self.inbox
-                    .handle_event(ListenerEvent::Restored { recreated });
-            }
+            return drop(ready.send(Ok(address)));
         }
+        if let Some((old, new)) = old.zip(address).filter(|(old, new)| old != new) {
+            tracing::warn!(old, new, "the reply queue is replaced by another one");
+            self.common.events.tell(Event::ReplyQueueReplaced {
+                old,
+                new: new.clone(),
+            });
+            self.inbox
+                .handle_event(ListenerEvent::Renamed { address: new });
+        }
+        let recreated = losses.concern(self.plan.is_replies());
+        let queue = self.name();
+        tracing::info!(queue, recreated, ?losses, "subscription is in force again");
+        self.common.events.tell(Event::ConsumerRestored {
+            queue: queue.to_owned(),
+            recreated,
+        });
+        if losses.emptied && self.plan.is_replies() && !recreated {
+            self.inbox.handle_event(ListenerEvent::Emptied);
+        }
+        self.inbox
+            .handle_event(ListenerEvent::Restored { recreated });
     }
 
     /// Waits until the subscription is lost, or `None`: not wanted any more.
-    async fn hold(&mut self, active: &Active) -> Option<End> {
+    async fn hold(&mut self, active: &Active, session: &Session) -> Option<End> {
         let mut ends = active.ends.clone();
+        let interval = self.plan.config().check_interval();
+        let mut next_look = Instant::now() + jittered(interval.unwrap_or(Duration::ZERO));
         loop {
             tokio::select! {
                 end = told(&mut ends) => return Some(end),
@@ -266,13 +376,36 @@ impl SubscriptionTask {
                         return None;
                     }
                 }
+                () = tokio::time::sleep_until(next_look), if interval.is_some() => {
+                    let found = tokio::select! {
+                        found = inspect(&session.connection, &self.spec, &self.common.facts) => found,
+                        end = told(&mut ends) => Some(end),
+                        () = until_not_running(self.wishes.clone()) => continue,
+                    };
+                    if found.is_some() {
+                        return found;
+                    }
+                    next_look = Instant::now() + jittered(interval.unwrap_or(Duration::ZERO));
+                }
             }
         }
     }
 
     /// Lets go of a subscription that was lost.
-    async fn lose(&mut self, active: Active, end: End) -> End {
+    async fn lose(&mut self, active: Active, end: End, history: &mut History) -> End {
         self.inbox.handle_event(ListenerEvent::Interrupted);
+        self.common.events.tell(Event::ConsumerLost {
+            queue: self.name().to_owned(),
+            reason: end.to_string(),
+        });
+        // With that argument a consumer is cancelled also when its queue moves, and then nothing is lost.
+        let moves = self.plan.config().enable_cancel_on_failover;
+        if let End::Cancelled(number) = &end
+            && let Some(consumer) = self.spec.consumers.get(*number)
+            && !moves
+        {
+            history.losses.note(consumer, true);
+        }
         // After a cancel the other consumers of the channel end with it; what they held goes back.
         close(&active.channel).await;
         end
@@ -325,22 +458,45 @@ impl SubscriptionTask {
     }
 
     /// Decides about a failed set-up: `None` if the one who started was told that it is final.
-    fn judge(&mut self, fault: SetupFault, session: &Session) -> Option<End> {
-        if let End::Closed(error) = &fault.end
-            && self.ready.is_some()
-            && is_final_for_listener(error)
-        {
-            let vhost = self.link.brokers().vhost();
-            let place = Place {
-                host: &session.host,
-                vhost,
-                entity: &fault.entity,
-            };
-            self.give_up(listen_error(error.clone(), place));
-            return None;
+    fn judge(
+        &mut self,
+        fault: SetupFault,
+        session: &Session,
+        history: &mut History,
+    ) -> Option<End> {
+        if fault.name_is_taken {
+            if let Err(error) = self.plan.rename() {
+                self.give_up(error);
+                return None;
+            }
+            history.losses.renamed = true;
+            return Some(fault.end);
+        }
+        if let End::Closed(error) = &fault.end {
+            let internal = is_internal(error);
+            // The connection of all subscriptions went with it.
+            history.offences += u32::from(internal);
+            let worn_out = internal && history.offences >= INTERNAL_ERRORS;
+            if self.ready.is_some() && (is_final_for_listener(error) || worn_out) {
+                let mut told = listen_error(error.clone(), self.place(&fault, session))
+                    .with("broker", &*self.common.facts.version());
+                if let Some(asked) = fault.asked {
+                    told = told.with("asked for", asked);
+                }
+                self.give_up(told);
+                return None;
+            }
         }
         tracing::debug!(error = %fault.end, entity = fault.entity, "set-up of a subscription failed");
         Some(fault.end)
+    }
+
+    fn place<'a>(&'a self, fault: &'a SetupFault, session: &'a Session) -> Place<'a> {
+        Place {
+            host: &session.host,
+            vhost: self.link.brokers().vhost(),
+            entity: &fault.entity,
+        }
     }
 
     /// Tells the one who started; one who runs has nobody to tell but the inbox.
@@ -359,6 +515,27 @@ impl SubscriptionTask {
     }
 }
 
+impl Losses {
+    /// Notes that a queue is gone.
+    fn note(&mut self, consumer: &ConsumerSpec, connection_stayed: bool) {
+        match (consumer.private, connection_stayed) {
+            // A stream that was deleted held nothing that was not settled.
+            (false, _) => self.shared |= !consumer.queue.is_stream(),
+            (true, true) => self.emptied = true,
+            (true, false) => self.own = true,
+        }
+    }
+}
+
+/// The arguments of a consumer, from where its stream was read to.
+fn from_offset(consumer: &ConsumerSpec, offsets: Option<&Arc<Offsets>>) -> Arguments {
+    let Some(next) = offsets.and_then(|offsets| offsets.attach()) else {
+        return consumer.arguments.clone();
+    };
+    let next = i64::try_from(next).unwrap_or(i64::MAX);
+    vec![("x-stream-offset", Argument::Number(next))]
+}
+
 /// Closes a channel that may be closed already.
 async fn close(channel: &Channel) {
     if channel.closed_reason().is_none() {
@@ -369,11 +546,11 @@ async fn close(channel: &Channel) {
 
 /// Why the engine will deliver nothing more.
 async fn told(ends: &mut watch::Receiver<Option<End>>) -> End {
-    // An error means that the engine let go of the sink, which it does after telling why.
+    // An error means that the engine let go of the sinks, which it does after telling why.
     let told = ends.wait_for(Option::is_some).await;
     told.ok()
         .and_then(|end| (*end).clone())
-        .unwrap_or(End::Cancelled)
+        .unwrap_or(End::Silent)
 }
 
 /// Resolves when the subscription is to pause or end.
@@ -382,11 +559,43 @@ async fn until_not_running(mut wishes: watch::Receiver<Wish>) {
     let _ = wishes.wait_for(|wish| *wish != Wish::Run).await;
 }
 
-/// At once the first time, then slower, always jittered.
-fn repair_pause(failures: u32) -> Duration {
-    let most = match failures {
-        0 | 1 => 0.05,
-        _ => (0.25 * 2_f64.powi(failures.min(8) as i32 - 1)).min(15.0),
+/// At once the first time, then slower, always jittered; slowest after internal errors of the broker, each of which
+/// costs all subscriptions their connection.
+fn repair_pause(failures: u32, offences: u32) -> Duration {
+    let doubling =
+        |first: f64, times: u32, cap: f64| (first * 2_f64.powi(times.min(16) as i32)).min(cap);
+    let most = match (failures, offences) {
+        (0 | 1, 0) => 0.05,
+        (_, 0) => doubling(0.25, failures - 1, 15.0),
+        (_, offences) => doubling(1.0, offences, 300.0),
     };
-    Duration::from_secs_f64(most * (0.5 + 0.5 * fastrand::f64()))
+    jittered(Duration::from_secs_f64(most))
+}
+
+/// The second half of a wait at random.
+fn jittered(most: Duration) -> Duration {
+    most.mul_f64(0.5 + 0.5 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repairs_wait_longer_each_time_and_longest_where_they_cost_others_their_connection() {
+        let between = |failures, offences, most: f64| {
+            let pause = repair_pause(failures, offences).as_secs_f64();
+            assert!(
+                (most / 2.0..=most).contains(&pause),
+                "{failures} {offences}: {pause}"
+            );
+        };
+        between(1, 0, 0.05);
+        between(2, 0, 0.5);
+        between(3, 0, 1.0);
+        between(u32::MAX, 0, 15.0);
+        between(1, 1, 2.0);
+        between(2, 2, 4.0);
+        between(9, 9, 300.0);
+    }
 }

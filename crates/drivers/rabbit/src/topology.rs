@@ -1,14 +1,62 @@
 //! What is declared on the broker, and how: a pure function from options and subscription to
 //! exchanges, queues, bindings and consumers, in the order they are written (spec section 4).
 //!
-//! Refuses to know the broker, the connection, or where the random part of a name comes from. All
-//! modes are here, those of which the driver does not make use yet among them.
+//! Refuses to know the connection, or where the random part of a name comes from; of the broker it is
+//! told one thing, whether transient queues are allowed.
 
 use oslo_messaging_core::driver::{Prefetch, Subscription};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 
 use crate::address::{Exchange, check_name, fanout_exchange, server_queue};
-use crate::config::RabbitConfig;
+use crate::config::{PrivateQueues, RabbitConfig};
+
+/// What decides about the form of things.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout<'a> {
+    /// The options.
+    pub(crate) config: &'a RabbitConfig,
+    /// The broker refuses transient queues (RabbitMQ 4.3).
+    pub(crate) transient_refused: bool,
+}
+
+impl<'a> Layout<'a> {
+    /// What the options ask for on a broker that takes everything.
+    #[cfg(test)]
+    pub(crate) fn of(config: &'a RabbitConfig) -> Self {
+        Self {
+            config,
+            transient_refused: false,
+        }
+    }
+
+    /// Where the broker refuses the transient queues the options ask for, shared queues are quorum queues, as every
+    /// Python peer must have them there.
+    fn quorum_instead(self) -> bool {
+        self.transient_refused && !self.config.amqp_durable_queues
+    }
+
+    fn topics_quorum(self) -> bool {
+        self.config.rabbit_quorum_queue || self.quorum_instead()
+    }
+
+    /// Whether topic queues and exchanges survive a restart of the broker.
+    pub(crate) fn topics_durable(self) -> bool {
+        self.config.amqp_durable_queues || self.topics_quorum()
+    }
+
+    /// Whether private queues survive a restart of the broker.
+    pub(crate) fn private_durable(self) -> bool {
+        self.config.rabbit_transient_quorum_queue
+            || self.config.private_queues == PrivateQueues::Classic
+    }
+
+    /// Wire: peers declare this exchange too, so `private_queues` does not matter (spec 4.2).
+    fn fanout_exchange_durable(self) -> bool {
+        self.config.rabbit_transient_quorum_queue
+            || self.config.rabbit_stream_fanout
+            || self.transient_refused
+    }
+}
 
 /// A value in an arguments table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +115,28 @@ pub(crate) struct QueueSpec {
     pub(crate) auto_delete: bool,
     /// Arguments.
     pub(crate) arguments: Arguments,
+    /// Used as it is if it exists, whatever its form; declared only if it does not.
+    pub(crate) adopt_first: bool,
+}
+
+impl QueueSpec {
+    /// The type its arguments ask for.
+    fn kind(&self) -> Option<&str> {
+        self.arguments.iter().find_map(|(name, value)| match value {
+            Argument::Text(kind) if *name == "x-queue-type" => Some(kind.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Whether it is to be a quorum queue, which is always durable.
+    pub(crate) fn is_quorum(&self) -> bool {
+        self.kind() == Some("quorum")
+    }
+
+    /// Whether it is a stream, of which every consumer gets everything.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.kind() == Some("stream")
+    }
 }
 
 /// A queue with all that is needed to consume it.
@@ -80,6 +150,8 @@ pub(crate) struct ConsumerSpec {
     pub(crate) tag: &'static str,
     /// Arguments of `basic.consume`.
     pub(crate) arguments: Arguments,
+    /// No peer ever declares or consumes it: its name and form are our own choice.
+    pub(crate) private: bool,
     /// Deleted by its owner on an orderly close (spec 4.7).
     pub(crate) delete_on_close: bool,
 }
@@ -104,7 +176,7 @@ pub(crate) type Suffix<'a> = &'a str;
 /// [`ErrorKind::InvalidTarget`] for names the bus cannot carry, [`ErrorKind::Unsupported`] for a
 /// subscription this driver does not know.
 pub(crate) fn subscription(
-    config: &RabbitConfig,
+    layout: Layout<'_>,
     control_exchange: &str,
     what: &Subscription,
     suffix: Suffix<'_>,
@@ -117,9 +189,9 @@ pub(crate) fn subscription(
             prefetch,
         } => {
             let exchange = exchange.as_deref().unwrap_or(control_exchange);
-            rpc_server(config, exchange, topic, server, *prefetch, suffix)
+            rpc_server(layout, exchange, topic, server, *prefetch, suffix)
         }
-        Subscription::Replies => replies(config, suffix),
+        Subscription::Replies => replies(layout, suffix),
         other => {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -138,14 +210,14 @@ pub(crate) fn subscription(
 }
 
 fn rpc_server(
-    config: &RabbitConfig,
+    layout: Layout<'_>,
     exchange: &str,
     topic: &str,
     server: &str,
     prefetch: Prefetch,
     suffix: Suffix<'_>,
 ) -> SubscriptionSpec {
-    let prefetch = match (config.rabbit_qos_prefetch_count, prefetch) {
+    let prefetch = match (layout.config.rabbit_qos_prefetch_count, prefetch) {
         (0, Prefetch::Unlimited) => None,
         (0, Prefetch::Limited(count)) => Some(count.get()),
         (count, _) => Some(count),
@@ -153,32 +225,35 @@ fn rpc_server(
     SubscriptionSpec {
         prefetch,
         consumers: vec![
-            topic_consumer(config, exchange, topic, topic, "1"),
+            topic_consumer(layout, exchange, topic, topic, "1"),
             topic_consumer(
-                config,
+                layout,
                 exchange,
                 &server_queue(topic, server),
                 &server_queue(topic, server),
                 "2",
             ),
-            fanout_consumer(config, topic, suffix),
+            fanout_consumer(layout, topic, suffix),
         ],
         address: None,
     }
 }
 
-fn replies(config: &RabbitConfig, suffix: Suffix<'_>) -> SubscriptionSpec {
+fn replies(layout: Layout<'_>, suffix: Suffix<'_>) -> SubscriptionSpec {
+    let config = layout.config;
     let name = format!("reply_{suffix}");
     let consumer = ConsumerSpec {
         binding: None,
         queue: QueueSpec {
             name: name.clone(),
-            durable: config.rabbit_transient_quorum_queue,
+            durable: layout.private_durable(),
             auto_delete: false,
             arguments: transient_arguments(config),
+            adopt_first: false,
         },
         tag: "1",
         arguments: consumer_arguments(config),
+        private: true,
         delete_on_close: false,
     };
     let prefetch = Some(config.rabbit_qos_prefetch_count).filter(|count| *count > 0);
@@ -191,27 +266,30 @@ fn replies(config: &RabbitConfig, suffix: Suffix<'_>) -> SubscriptionSpec {
 
 /// A queue of a topic exchange: topic, server, notification or pool.
 pub(crate) fn topic_consumer(
-    config: &RabbitConfig,
+    layout: Layout<'_>,
     exchange: &str,
     queue: &str,
     key: &str,
     tag: &'static str,
 ) -> ConsumerSpec {
     ConsumerSpec {
-        binding: Some((topic_exchange(config, exchange), key.to_owned())),
+        binding: Some((topic_exchange(layout, exchange), key.to_owned())),
         queue: QueueSpec {
             name: queue.to_owned(),
-            durable: topics_durable(config),
-            auto_delete: config.amqp_auto_delete,
-            arguments: topic_arguments(config),
+            durable: layout.topics_durable(),
+            auto_delete: layout.config.amqp_auto_delete && !layout.quorum_instead(),
+            arguments: topic_arguments(layout),
+            adopt_first: layout.quorum_instead(),
         },
         tag,
-        arguments: consumer_arguments(config),
+        arguments: consumer_arguments(layout.config),
+        private: false,
         delete_on_close: false,
     }
 }
 
-fn fanout_consumer(config: &RabbitConfig, topic: &str, suffix: Suffix<'_>) -> ConsumerSpec {
+fn fanout_consumer(layout: Layout<'_>, topic: &str, suffix: Suffix<'_>) -> ConsumerSpec {
+    let config = layout.config;
     let exchange = fanout_exchange(topic);
     let stream = config.rabbit_stream_fanout;
     let queue = QueueSpec {
@@ -220,67 +298,73 @@ fn fanout_consumer(config: &RabbitConfig, topic: &str, suffix: Suffix<'_>) -> Co
         } else {
             format!("{exchange}_{suffix}")
         },
-        durable: config.rabbit_transient_quorum_queue || stream,
+        durable: layout.private_durable() || stream,
         auto_delete: false,
         arguments: if stream {
             stream_arguments(config)
         } else {
             transient_arguments(config)
         },
+        adopt_first: false,
     };
     let arguments = if stream {
-        vec![("x-stream-offset", Argument::Text("last".to_owned()))]
+        // The reference asks for `last`, which runs the last casts before the start a second time (quirk 18).
+        let start = match config.private_queues {
+            PrivateQueues::Reference => "last",
+            PrivateQueues::Classic => "next",
+        };
+        vec![("x-stream-offset", Argument::Text(start.to_owned()))]
     } else {
         consumer_arguments(config)
     };
     ConsumerSpec {
-        binding: Some((fanout_exchange_spec(config, exchange), topic.to_owned())),
+        binding: Some((fanout_exchange_spec(layout, exchange), topic.to_owned())),
         queue,
         tag: "3",
         arguments,
+        private: !stream,
         delete_on_close: !stream && !config.use_queue_manager,
     }
 }
 
 /// The exchange a publisher declares before its first publish to it; none for the default exchange.
 pub(crate) fn published_exchange(
-    config: &RabbitConfig,
+    layout: Layout<'_>,
     exchange: &Exchange<'_>,
 ) -> Option<ExchangeSpec> {
     match exchange {
         Exchange::Default => None,
-        Exchange::Topic(name) => Some(topic_exchange(config, name)),
-        Exchange::Fanout(name) => Some(fanout_exchange_spec(config, name.clone().into_owned())),
+        Exchange::Topic(name) => Some(topic_exchange(layout, name)),
+        Exchange::Fanout(name) => Some(fanout_exchange_spec(layout, name.clone().into_owned())),
     }
 }
 
-fn topic_exchange(config: &RabbitConfig, name: &str) -> ExchangeSpec {
+fn topic_exchange(layout: Layout<'_>, name: &str) -> ExchangeSpec {
     ExchangeSpec {
         name: name.to_owned(),
         kind: ExchangeType::Topic,
-        durable: topics_durable(config),
-        auto_delete: config.amqp_auto_delete,
+        durable: layout.topics_durable(),
+        auto_delete: layout.config.amqp_auto_delete,
     }
 }
 
-fn fanout_exchange_spec(config: &RabbitConfig, name: String) -> ExchangeSpec {
-    let durable = config.rabbit_transient_quorum_queue || config.rabbit_stream_fanout;
+fn fanout_exchange_spec(layout: Layout<'_>, name: String) -> ExchangeSpec {
     ExchangeSpec {
         name,
         kind: ExchangeType::Fanout,
-        durable,
+        durable: layout.fanout_exchange_durable(),
         auto_delete: true,
     }
 }
 
-fn topics_durable(config: &RabbitConfig) -> bool {
-    config.amqp_durable_queues || config.rabbit_quorum_queue
-}
-
-fn topic_arguments(config: &RabbitConfig) -> Arguments {
-    let mut arguments = ha_arguments(config);
-    if config.rabbit_quorum_queue {
-        push_quorum(config, &mut arguments);
+fn topic_arguments(layout: Layout<'_>) -> Arguments {
+    let mut arguments = if layout.quorum_instead() {
+        Vec::new()
+    } else {
+        ha_arguments(layout.config)
+    };
+    if layout.topics_quorum() {
+        push_quorum(layout.config, &mut arguments);
     }
     arguments
 }

@@ -94,6 +94,13 @@ fn a_bad_value_is_an_error_that_names_what_is_allowed() {
         ("rabbit_login_method", "KERBEROS", "AMQPLAIN"),
         ("kombu_failover_strategy", "random", "shuffle"),
         ("connect_timeout", "0", "0.01"),
+        ("private_queues", "exclusive", "classic or reference"),
+        ("consumer_check_interval", "100000", "0 to 86400"),
+        ("rabbit_quorum_delivery_limit", "-2", "from -1"),
+        ("rabbit_quorum_max_memory_length", "-1", "from 0"),
+        ("rabbit_quorum_max_memory_bytes", "-1", "from 0"),
+        ("max_message_size", "0", "from 1"),
+        ("max_message_size", "536870913", "536870912"),
     ];
     for (name, value, allowed) in cases {
         let error = refused(&[(name, value)]);
@@ -105,7 +112,8 @@ fn a_bad_value_is_an_error_that_names_what_is_allowed() {
 
 #[test]
 fn combinations_that_cannot_work_are_refused() {
-    let cases: [&[(&str, &str)]; 7] = [
+    let cases: [&[(&str, &str)]; 8] = [
+        &[("amqp_auto_delete", "1"), ("rabbit_quorum_queue", "1")],
         &[("rabbit_quorum_queue", "1"), ("rabbit_ha_queues", "1")],
         &[
             ("rabbit_transient_quorum_queue", "1"),
@@ -138,34 +146,42 @@ fn combinations_that_cannot_work_are_refused() {
 
 #[test]
 fn what_this_build_lacks_is_refused_as_unsupported() {
-    let cases: [&[(&str, &str)]; 3] = [
-        &[("rabbit_login_method", "RABBIT-CR-DEMO")],
-        &[("use_queue_manager", "true")],
-        &[
-            ("rabbit_stream_fanout", "1"),
-            ("rabbit_transient_quorum_queue", "1"),
-            ("rabbit_qos_prefetch_count", "5"),
-        ],
-    ];
+    let cases: [&[(&str, &str)]; 1] = [&[("rabbit_login_method", "RABBIT-CR-DEMO")]];
     for pairs in cases {
         assert_eq!(refused(pairs).kind(), ErrorKind::Unsupported, "{pairs:?}");
     }
 }
 
 #[test]
-fn quorum_options_are_taken() {
-    let config = RabbitConfig::from_query(&query(&[
-        ("rabbit_quorum_queue", "1"),
-        ("rabbit_transient_quorum_queue", "1"),
-    ]));
-    config.unwrap().validate().unwrap();
+fn combinations_that_work_are_taken() {
+    let cases: [&[(&str, &str)]; 4] = [
+        &[
+            ("rabbit_quorum_queue", "1"),
+            ("rabbit_transient_quorum_queue", "1"),
+            ("rabbit_quorum_delivery_limit", "-1"),
+        ],
+        &[
+            ("rabbit_stream_fanout", "1"),
+            ("rabbit_transient_quorum_queue", "1"),
+            ("rabbit_qos_prefetch_count", "5"),
+        ],
+        &[("use_queue_manager", "1"), ("private_queues", "reference")],
+        &[
+            ("rabbit_ha_queues", "1"),
+            ("enable_cancel_on_failover", "1"),
+        ],
+    ];
+    for pairs in cases {
+        let config = RabbitConfig::from_query(&query(pairs));
+        config.unwrap().validate().unwrap();
+    }
 }
 
 #[test]
 fn every_option_of_the_struct_can_be_set_by_its_listed_name() {
     for option in RabbitConfig::OPTIONS {
         let mut config = RabbitConfig::default();
-        let taken = ["1", "gzip", "PLAIN", "shuffle"]
+        let taken = ["1", "gzip", "PLAIN", "shuffle", "reference"]
             .iter()
             .any(|text| config.set(option.name, text).is_ok());
         assert!(taken, "{}", option.name);

@@ -45,7 +45,11 @@ fn text(value: &Value) -> &str {
 
 /// The options of a vector, from its configuration and its URL's query.
 fn config_of(vector: &Value) -> RabbitConfig {
-    let mut config = RabbitConfig::default();
+    // The recorded peers' private queues are transient.
+    let mut config = RabbitConfig {
+        private_queues: PrivateQueues::Reference,
+        ..RabbitConfig::default()
+    };
     if let Some(options) = vector["config"]["oslo_messaging_rabbit"].as_object() {
         let pairs: Vec<(String, String)> = options
             .iter()
@@ -142,7 +146,7 @@ fn consume_json(consumer: &ConsumerSpec, tag: &str) -> Value {
 /// The consumer our functions would make for a queue seen on the wire.
 fn consumer_for(config: &RabbitConfig, queue: &str, binding: Option<(&str, &str)>) -> ConsumerSpec {
     if let Some(suffix) = queue.strip_prefix("reply_") {
-        return replies(config, suffix).consumers.remove(0);
+        return replies(Layout::of(config), suffix).consumers.remove(0);
     }
     let (exchange, key) = binding.unwrap_or_else(|| panic!("queue {queue} is bound"));
     match exchange.strip_suffix("_fanout") {
@@ -151,9 +155,9 @@ fn consumer_for(config: &RabbitConfig, queue: &str, binding: Option<(&str, &str)
                 .strip_prefix(exchange)
                 .unwrap()
                 .trim_start_matches('_');
-            fanout_consumer(config, topic, suffix)
+            fanout_consumer(Layout::of(config), topic, suffix)
         }
-        None => topic_consumer(config, exchange, queue, key, "1"),
+        None => topic_consumer(Layout::of(config), exchange, queue, key, "1"),
     }
 }
 
@@ -198,7 +202,7 @@ fn check_event(vector: &Vector, config: &RabbitConfig, event: &Value, seen: &mut
                 None => Exchange::Topic(name.into()),
             };
             (
-                exchange_json(&published_exchange(config, &exchange).unwrap()),
+                exchange_json(&published_exchange(Layout::of(config), &exchange).unwrap()),
                 Arguments::new(),
             )
         }
@@ -275,7 +279,8 @@ fn an_rpc_server_consumes_topic_server_and_fanout_in_the_recorded_order() {
         server: "server-1".into(),
         prefetch: Prefetch::Unlimited,
     };
-    let spec = subscription(&RabbitConfig::default(), "openstack", &what, fanout).unwrap();
+    let config = config_of(&vector.value);
+    let spec = subscription(Layout::of(&config), "openstack", &what, fanout).unwrap();
     let mut ours = Vec::new();
     for consumer in &spec.consumers {
         let (exchange, _) = consumer.binding.as_ref().unwrap();
@@ -362,7 +367,7 @@ fn arguments_are_written_in_the_order_of_the_reference() {
         "x-max-in-memory-length",
         "x-max-in-memory-bytes",
     ];
-    assert_eq!(names(topic_arguments(&config)), quorum);
+    assert_eq!(names(topic_arguments(Layout::of(&config))), quorum);
     assert_eq!(
         names(transient_arguments(&config)),
         [&quorum[..], &["x-expires"]].concat()
@@ -388,7 +393,7 @@ fn prefetch_of_the_option_wins_over_the_servers() {
             rabbit_qos_prefetch_count: count,
             ..RabbitConfig::default()
         };
-        subscription(&config, "openstack", what, "x")
+        subscription(Layout::of(&config), "openstack", what, "x")
             .unwrap()
             .prefetch
     };
@@ -409,11 +414,118 @@ fn a_queue_name_beyond_255_bytes_is_refused_before_the_broker_sees_it() {
         prefetch: Prefetch::Unlimited,
     };
     let error = subscription(
-        &RabbitConfig::default(),
+        Layout::of(&RabbitConfig::default()),
         "openstack",
         &what,
         &"0".repeat(32),
     )
     .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidTarget);
+}
+
+fn rpc(topic: &str) -> Subscription {
+    Subscription::Rpc {
+        exchange: None,
+        topic: topic.into(),
+        server: "s".into(),
+        prefetch: Prefetch::Unlimited,
+    }
+}
+
+fn spec_of(layout: Layout<'_>, what: &Subscription) -> SubscriptionSpec {
+    subscription(layout, "openstack", what, "x").unwrap()
+}
+
+#[test]
+fn private_queues_are_durable_classic_ones_that_expire_and_shared_things_stay_as_peers_declare_them()
+ {
+    let ours = RabbitConfig::default();
+    let reference = RabbitConfig {
+        private_queues: PrivateQueues::Reference,
+        ..RabbitConfig::default()
+    };
+    let expires = vec![("x-expires", Argument::Number(1_800_000))];
+    let reply = spec_of(Layout::of(&ours), &Subscription::Replies);
+    assert!(reply.consumers[0].queue.durable && reply.consumers[0].private);
+    assert_eq!(reply.consumers[0].queue.arguments, expires);
+    let server = spec_of(Layout::of(&ours), &rpc("t"));
+    let theirs = spec_of(Layout::of(&reference), &rpc("t"));
+    assert_eq!(server.consumers[..2], theirs.consumers[..2]);
+    let (fanout, theirs) = (&server.consumers[2], &theirs.consumers[2]);
+    assert!(fanout.queue.durable && !theirs.queue.durable);
+    assert_eq!(fanout.queue.arguments, expires);
+    assert_eq!(fanout.binding, theirs.binding);
+    assert!(!fanout.binding.as_ref().unwrap().0.durable);
+}
+
+#[test]
+fn a_private_queue_without_a_ttl_has_no_arguments_and_quorum_wins_over_the_form_chosen() {
+    let config = RabbitConfig {
+        rabbit_transient_queues_ttl: 0,
+        ..RabbitConfig::default()
+    };
+    let reply = spec_of(Layout::of(&config), &Subscription::Replies);
+    assert!(reply.consumers[0].queue.durable && reply.consumers[0].queue.arguments.is_empty());
+    for private_queues in [PrivateQueues::Classic, PrivateQueues::Reference] {
+        let config = RabbitConfig {
+            rabbit_transient_quorum_queue: true,
+            private_queues,
+            ..RabbitConfig::default()
+        };
+        let reply = spec_of(Layout::of(&config), &Subscription::Replies);
+        assert!(reply.consumers[0].queue.is_quorum() && reply.consumers[0].queue.durable);
+    }
+}
+
+#[test]
+fn where_transient_queues_are_refused_shared_ones_are_adopted_or_quorum_and_exchanges_durable() {
+    let config = RabbitConfig {
+        amqp_auto_delete: true,
+        rabbit_ha_queues: true,
+        ..RabbitConfig::default()
+    };
+    let refused = Layout {
+        config: &config,
+        transient_refused: true,
+    };
+    let spec = spec_of(refused, &rpc("t"));
+    for shared in &spec.consumers[..2] {
+        let queue = &shared.queue;
+        assert!(queue.adopt_first && queue.is_quorum() && queue.durable && !queue.auto_delete);
+        assert!(shared.binding.as_ref().unwrap().0.durable);
+    }
+    assert!(spec.consumers[2].binding.as_ref().unwrap().0.durable);
+    assert!(!spec.consumers[2].queue.is_quorum() && !spec.consumers[2].queue.adopt_first);
+
+    // Durable classic queues are allowed there: nothing changes for those who have them.
+    let config = RabbitConfig {
+        amqp_durable_queues: true,
+        ..RabbitConfig::default()
+    };
+    let refused = Layout {
+        config: &config,
+        transient_refused: true,
+    };
+    let (on_old, on_new) = (
+        spec_of(Layout::of(&config), &rpc("t")),
+        spec_of(refused, &rpc("t")),
+    );
+    assert_eq!(on_old.consumers[..2], on_new.consumers[..2]);
+}
+
+#[test]
+fn a_stream_is_consumed_from_the_next_message_and_belongs_to_all_servers() {
+    let config = RabbitConfig {
+        rabbit_stream_fanout: true,
+        rabbit_transient_quorum_queue: true,
+        rabbit_qos_prefetch_count: 5,
+        ..RabbitConfig::default()
+    };
+    let fanout = &spec_of(Layout::of(&config), &rpc("t")).consumers[2];
+    assert_eq!(fanout.queue.name, "t_fanout");
+    assert!(fanout.queue.is_stream() && !fanout.private && !fanout.delete_on_close);
+    assert_eq!(
+        fanout.arguments,
+        [("x-stream-offset", Argument::Text("next".into()))]
+    );
 }

@@ -5,7 +5,11 @@
 
 mod connecting;
 mod messages;
+mod queue_manager;
 mod recovery;
+mod streams;
+mod supervision;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+mod topology;

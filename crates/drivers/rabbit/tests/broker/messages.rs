@@ -13,27 +13,11 @@ use oslo_messaging_rabbit::Compression;
 use oslo_messaging_rabbit::config::RabbitConfig;
 use oslo_messaging_testkit::process::wait_until;
 use oslo_messaging_testkit::proxy::{Direction, Proxy};
-use oslo_messaging_testkit::rabbit::vhost::Vhost;
 use oslo_messaging_testkit::rabbit::vhost_or_skip;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::*;
-
-/// A peer that speaks plain AMQP, for what the driver never does.
-async fn raw(vhost: &Vhost) -> (amqp::Connection, amqp::Channel) {
-    let mut options = amqp::ConnectOptions::default();
-    options.virtual_host = vhost.name().to_owned();
-    let connection = within(amqp::Connection::connect_tcp(
-        "127.0.0.1",
-        vhost.broker().port(),
-        options,
-    ))
-    .await
-    .unwrap();
-    let channel = within(connection.open_channel()).await.unwrap();
-    (connection, channel)
-}
 
 #[tokio::test]
 async fn a_message_reaches_topic_server_fanout_and_reply_queue() {
@@ -84,33 +68,34 @@ async fn a_message_reaches_topic_server_fanout_and_reply_queue() {
 }
 
 #[tokio::test]
-async fn queues_of_a_server_are_those_of_the_reference() {
+async fn queues_of_a_server_are_those_of_the_reference_but_for_its_own_which_is_durable() {
     let Some(vhost) = vhost_or_skip("queues_of_a_server_are_those_of_the_reference").await else {
         return;
     };
     let driver = driver(&vhost.url());
     let (listener, _inbox) = serve(&driver, "topic-a", "server-1").await;
-    let queues = vhost.queues().await.unwrap();
+    let queues = queues_of(&vhost).await;
     let names: Vec<&str> = queues.iter().map(|queue| queue.name.as_str()).collect();
     assert_eq!(names[..2], ["topic-a", "topic-a.server-1"]);
     assert!(
         names[2].starts_with("topic-a_fanout_") && names.len() == 3,
         "{names:?}"
     );
-    assert!(queues.iter().all(|queue| !queue.durable
-        && !queue.exclusive
-        && !queue.auto_delete
-        && queue.consumers == 1));
+    let durable: Vec<bool> = queues.iter().map(|queue| queue.durable).collect();
+    assert_eq!(durable, [false, false, true]);
+    assert!(
+        queues
+            .iter()
+            .all(|queue| !queue.exclusive && !queue.auto_delete && queue.consumers == 1)
+    );
     assert_eq!(queues[2].arguments["x-expires"], 1_800_000);
     assert!(queues[0].arguments.is_empty());
     assert_eq!(driver.health().consumers, 3);
 
     // An orderly close deletes the own fanout queue and leaves the others (spec 4.7).
     within(listener.close()).await;
-    let left: Vec<String> = vhost
-        .queues()
+    let left: Vec<String> = queues_of(&vhost)
         .await
-        .unwrap()
         .into_iter()
         .map(|queue| queue.name)
         .collect();
@@ -652,7 +637,7 @@ async fn a_paused_listener_gets_nothing_more_and_can_still_settle() {
         .unwrap();
     assert!(inbox.is_empty().await);
     within(listener.close()).await;
-    assert_eq!(vhost.queues().await.unwrap().len(), 2);
+    assert_eq!(queues_of(&vhost).await.len(), 2);
 }
 
 #[tokio::test]
@@ -810,17 +795,16 @@ async fn an_existing_transient_exchange_is_used_by_durable_services() {
 }
 
 #[tokio::test]
-async fn a_server_whose_queue_exists_otherwise_is_told_so_at_once() {
+async fn a_server_whose_queue_is_another_connections_is_told_so_at_once() {
     let Some(vhost) =
-        vhost_or_skip("a_server_whose_queue_exists_otherwise_is_told_so_at_once").await
+        vhost_or_skip("a_server_whose_queue_is_another_connections_is_told_so_at_once").await
     else {
         return;
     };
     let (_connection, channel) = raw(&vhost).await;
-    let arguments = amqp::Table::new().with("x-max-length", 5);
     let declare = amqp::QueueDeclare {
         name: "topic-a",
-        arguments,
+        exclusive: true,
         ..Default::default()
     };
     within(channel.queue_declare(&declare)).await.unwrap();
@@ -831,10 +815,10 @@ async fn a_server_whose_queue_exists_otherwise_is_told_so_at_once() {
         .err()
         .unwrap();
     assert_eq!(error.kind(), ErrorKind::Listen);
-    assert!(
-        error.to_string().contains("queue topic-a") && error.to_string().contains("406"),
-        "{error}"
-    );
+    let text = error.to_string();
+    for part in ["queue topic-a", "405", "durable=false", "RabbitMQ"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     assert!(start.elapsed() < Duration::from_secs(5));
     // Other servers of the same driver are not hurt.
     let (_listener, _) = serve(&driver, "topic-b", "server-1").await;

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use oslo_messaging_amqp as amqp;
 use oslo_messaging_core::driver::{
     Delivery, Destination, Driver, Inbox, Listener, ListenerEvent, Outgoing, Prefetch, Retry,
     Subscription,
 };
 use oslo_messaging_core::error::Result;
+use oslo_messaging_core::events::{Event, Events};
 use oslo_messaging_proto::url::TransportUrl;
 use oslo_messaging_rabbit::config::RabbitConfig;
 use oslo_messaging_rabbit::driver::RabbitDriver;
+use oslo_messaging_testkit::rabbit::vhost::{Queue, Vhost};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
@@ -107,7 +110,7 @@ impl Collector {
         loop {
             match self.event().await {
                 ListenerEvent::Restored { recreated } => return recreated,
-                ListenerEvent::Interrupted => {}
+                ListenerEvent::Interrupted | ListenerEvent::Emptied => {}
                 other => panic!("unexpected {other:?}"),
             }
         }
@@ -181,4 +184,36 @@ pub(crate) fn once<'a>(destination: Destination<'a>, body: impl Into<Bytes>) -> 
 
 pub(crate) async fn send(driver: &RabbitDriver, message: Outgoing<'_>) -> Result<()> {
     within(driver.send(message)).await
+}
+
+/// All queues of a virtual host but the canaries of drivers.
+pub(crate) async fn queues_of(vhost: &Vhost) -> Vec<Queue> {
+    let mut queues = vhost.queues().await.unwrap();
+    queues.retain(|queue| !queue.name.starts_with("oslo_canary_"));
+    queues
+}
+
+/// A peer that speaks plain AMQP, for what the driver never does.
+pub(crate) async fn raw(vhost: &Vhost) -> (amqp::Connection, amqp::Channel) {
+    let mut options = amqp::ConnectOptions::default();
+    options.virtual_host = vhost.name().to_owned();
+    let port = vhost.broker().port();
+    let connection = within(amqp::Connection::connect_tcp("127.0.0.1", port, options))
+        .await
+        .unwrap();
+    let channel = within(connection.open_channel()).await.unwrap();
+    (connection, channel)
+}
+
+/// The next event of a driver that `wanted` takes, and what it makes of it.
+pub(crate) async fn event<T>(events: &mut Events, wanted: impl Fn(&Event) -> Option<T>) -> T {
+    within(async {
+        loop {
+            let event = events.next().await.expect("the driver is in use");
+            if let Some(found) = wanted(&event) {
+                return found;
+            }
+        }
+    })
+    .await
 }

@@ -1,0 +1,129 @@
+//! A small transient queue that tells whether the broker lost its transient queues.
+//!
+//! With default options topic queues are transient: a restart of the broker takes them away, with requests in them
+//! that it had confirmed. The reply queue is durable and survives, so it tells nothing, and topic queues are declared
+//! anew by whichever server is first. The canary is declared by this driver alone, beside its first subscription, and
+//! is held by a consumer: if it is missing on a new connection, the node it was on has lost its transient queues.
+//!
+//! Needed only while topic queues are transient and the broker takes transient queues.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oslo_messaging_amqp::{
+    Channel, Consume, Consumer, Delivered, Error as AmqpError, ErrorKind as AmqpKind, QueueDeclare,
+    Table,
+};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::connection::Session;
+use crate::declare::exists;
+use crate::facts::Facts;
+
+/// How long the canary outlives its process, and the longest lost connection it can tell about.
+const EXPIRES: Duration = Duration::from_secs(600);
+
+/// The canary of one driver.
+pub(crate) struct Canary {
+    name: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The connection it was last looked for on.
+    seen: u64,
+    /// The connection on which it was found missing last.
+    missing: u64,
+    placed: bool,
+    /// The broker does not let us have one.
+    refused: bool,
+    channel: Option<Channel>,
+}
+
+/// Nothing is ever sent to the canary; its consumer only keeps it.
+struct Perch;
+
+impl Consumer for Perch {
+    fn deliver(&self, _delivered: Delivered) {}
+    fn cancelled(&self) {}
+    fn closed(&self, _error: &AmqpError) {}
+}
+
+impl Canary {
+    /// A canary that is not on the broker yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            name: format!("oslo_canary_{}", Uuid::new_v4().simple()),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Looks after it on a new connection, once: notes whether it is missing, and puts it there.
+    ///
+    /// # Errors
+    /// Only if the connection ended over it; whether the broker refuses transient queues is in `facts` then.
+    pub(crate) async fn look(&self, session: &Session, facts: &Facts) -> Result<(), AmqpError> {
+        let mut state = self.state.lock().await;
+        if state.refused || state.seen >= session.generation {
+            return Ok(());
+        }
+        if state.placed && !exists(&session.connection, &self.name).await? {
+            state.missing = session.generation;
+        }
+        match self.place(session).await {
+            Ok(channel) => {
+                facts.transient_taken();
+                state.placed = true;
+                state.channel = Some(channel);
+            }
+            // Without permission for it, losses are seen by the other signs only.
+            Err(error) if error.kind() == AmqpKind::ChannelClosed => {
+                tracing::debug!(%error, queue = self.name, "no canary on this broker");
+                state.refused = true;
+            }
+            Err(error) => {
+                facts.learn(&error);
+                return Err(error);
+            }
+        }
+        state.seen = session.generation;
+        Ok(())
+    }
+
+    async fn place(&self, session: &Session) -> Result<Channel, AmqpError> {
+        let milliseconds = i64::try_from(EXPIRES.as_millis()).unwrap_or(i64::MAX);
+        let channel = session.connection.open_channel().await?;
+        let declare = QueueDeclare {
+            name: &self.name,
+            arguments: Table::new().with("x-expires", milliseconds),
+            ..QueueDeclare::default()
+        };
+        channel.queue_declare(&declare).await?;
+        let consume = Consume {
+            queue: &self.name,
+            tag: "1",
+            no_ack: true,
+            ..Consume::default()
+        };
+        channel.consume_with(&consume, Arc::new(Perch)).await?;
+        Ok(channel)
+    }
+
+    /// Whether the broker lost transient queues between the connection `generation` and the one it was last looked
+    /// for on.
+    pub(crate) async fn missed_since(&self, generation: u64) -> bool {
+        self.state.lock().await.missing > generation
+    }
+
+    /// Takes it away, as far as the broker answers within `limit`.
+    pub(crate) async fn remove(&self, limit: Duration) {
+        let Some(channel) = self.state.lock().await.channel.take() else {
+            return;
+        };
+        // Left behind it expires by itself.
+        let _ = timeout(limit, channel.queue_delete(&self.name, false, false)).await;
+    }
+}

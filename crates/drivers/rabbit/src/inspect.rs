@@ -1,0 +1,124 @@
+//! The look that a subscription takes at the broker now and then: are its queues still there, bound, and consumed?
+//!
+//! A broker does not tell when it lost a binding with its exchange, nor, in rare states, a queue or a consumer. What is
+//! found missing is for the subscription to set up again; bindings are made again in place, which changes nothing
+//! where they exist. Nothing is ever deleted.
+
+use std::time::Duration;
+
+use oslo_messaging_amqp::{Channel, Connection, Error as AmqpError, ErrorKind as AmqpKind, Table};
+use tokio::time::{sleep, timeout};
+
+use crate::declare::{Variant, passive};
+use crate::delivery::End;
+use crate::error::{is_mismatch, is_missing};
+use crate::facts::Facts;
+use crate::topology::{ConsumerSpec, SubscriptionSpec};
+
+/// A broker that leaves questions unanswered for so long is not there any more.
+const LIMIT: Duration = Duration::from_secs(10);
+/// A consumer has to be missing twice, so far apart.
+const TWICE: Duration = Duration::from_millis(500);
+
+/// Asks on one channel, as long as the broker leaves it open.
+struct Inquiry<'a> {
+    connection: &'a Connection,
+    channel: Option<Channel>,
+}
+
+/// Why the subscription is not what it should be; `None` if it is. A connection that is lost meanwhile tells itself.
+pub(crate) async fn inspect(
+    connection: &Connection,
+    spec: &SubscriptionSpec,
+    facts: &Facts,
+) -> Option<End> {
+    let all = async {
+        let mut inquiry = Inquiry {
+            connection,
+            channel: None,
+        };
+        for consumer in &spec.consumers {
+            if let Some(end) = inquiry.consumer_is_dead(consumer).await? {
+                return Ok(Some(end));
+            }
+        }
+        for consumer in &spec.consumers {
+            inquiry.bind_again(consumer, facts).await?;
+        }
+        if let Some(channel) = inquiry.channel {
+            channel.close().await?;
+        }
+        Ok::<_, AmqpError>(None)
+    };
+    match timeout(LIMIT, all).await {
+        Ok(Ok(end)) => end,
+        Ok(Err(error)) => {
+            // What may not be asked is not looked at; what is wrong with a queue shows when it is declared.
+            tracing::debug!(%error, "a look at the subscription failed");
+            None
+        }
+        Err(_) => Some(End::Silent),
+    }
+}
+
+impl Inquiry<'_> {
+    async fn channel(&mut self) -> Result<Channel, AmqpError> {
+        let open = self
+            .channel
+            .take()
+            .filter(|channel| channel.closed_reason().is_none());
+        let channel = match open {
+            Some(channel) => channel,
+            None => self.connection.open_channel().await?,
+        };
+        Ok(self.channel.insert(channel).clone())
+    }
+
+    async fn consumer_is_dead(
+        &mut self,
+        consumer: &ConsumerSpec,
+    ) -> Result<Option<End>, AmqpError> {
+        let queue = &consumer.queue.name;
+        let dead = |why: &str| Ok(Some(End::Dead(format!("queue {queue} {why}"))));
+        for attempt in 0..2 {
+            let found = self.channel().await?.queue_declare(&passive(queue)).await;
+            match found.map(|queue| queue.consumers) {
+                // Streams do not count their readers.
+                Ok(0) if !consumer.queue.is_stream() => {}
+                Ok(_) => return Ok(None),
+                Err(error) if is_missing(&error) => return dead("is gone, and nobody told"),
+                Err(error) if error.kind() == AmqpKind::ChannelClosed => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            if attempt == 0 {
+                sleep(TWICE).await;
+            }
+        }
+        dead("has lost its consumer, and nobody told")
+    }
+
+    async fn bind_again(
+        &mut self,
+        consumer: &ConsumerSpec,
+        facts: &Facts,
+    ) -> Result<(), AmqpError> {
+        let Some((exchange, key)) = &consumer.binding else {
+            return Ok(());
+        };
+        let mut variant = Variant::default();
+        loop {
+            let channel = self.channel().await?;
+            match variant.declare(&channel, exchange, facts).await {
+                Ok(true) => {
+                    let queue = &consumer.queue.name;
+                    return channel
+                        .queue_bind(queue, &exchange.name, key, &Table::new())
+                        .await;
+                }
+                Ok(false) => {}
+                Err(error) if is_mismatch(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
