@@ -68,11 +68,9 @@ async fn a_private_node_keeps_ports_and_data_over_stop_and_kill() {
 
     node.start().await.unwrap();
     assert_eq!(node.port(), port);
-    let kept = vhost
-        .queue("kept")
-        .await
-        .unwrap()
-        .expect("durable queues outlive a kill");
+    // Listed as soon as its process has recovered, which may be after the port takes connections.
+    let kept = vhost.wait_for_queue("kept", |_| true).await;
+    let kept = kept.expect("durable queues outlive a kill");
     assert!(kept.durable && !kept.exclusive && !kept.auto_delete);
     assert_eq!(kept.arguments.get("x-expires"), Some(&1_800_000.into()));
 
