@@ -1,7 +1,7 @@
 //! From what the processes of a run wrote to what is said of it: counts, gaps, goals. Pure.
 //!
 //! The goals: no call fails whose broker was back within its timeout, nothing runs twice that the broker did not deliver
-//! twice by itself, and calls succeed again within a second of the end of the outage.
+//! twice by itself, calls succeed again within a second of the end of the outage, and fanouts are heard again within five.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -14,6 +14,8 @@ use crate::run::Plan;
 const SECOND: u64 = 1_000_000;
 /// What a driver may take to notice that the broker is back.
 const GRACE: u64 = SECOND;
+/// What servers may take to hear fanouts again.
+const FANOUT_GRACE: u64 = 5 * SECOND;
 /// Gaps are looked for from this long before the fault.
 const LEAD: u64 = SECOND;
 
@@ -91,6 +93,7 @@ pub(crate) struct Outcome {
     pub(crate) goal_failed: Goal,
     pub(crate) goal_twice: Goal,
     pub(crate) goal_gap: Goal,
+    pub(crate) goal_fanouts: Goal,
     /// What errors said, the first of each kind.
     pub(crate) errors: Vec<String>,
 }
@@ -98,9 +101,17 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Whether every goal is met.
     pub(crate) fn is_good(&self) -> bool {
-        [self.goal_failed, self.goal_twice, self.goal_gap]
-            .iter()
-            .all(|goal| *goal == Goal::Met)
+        self.goals().iter().all(|(_, goal)| *goal == Goal::Met)
+    }
+
+    /// All goals with short names.
+    pub(crate) fn goals(&self) -> [(&'static str, Goal); 4] {
+        [
+            ("failed", self.goal_failed),
+            ("twice", self.goal_twice),
+            ("gap", self.goal_gap),
+            ("fanouts", self.goal_fanouts),
+        ]
     }
 }
 
@@ -167,6 +178,7 @@ pub(crate) fn judge(plan: Plan, seen: &Seen) -> Outcome {
         goal_failed: Goal::of(failures == excused),
         goal_twice: Goal::of(unflagged == 0),
         goal_gap: Goal::of(gap <= outage + GRACE),
+        goal_fanouts: Goal::of(fanout_gap <= outage + FANOUT_GRACE),
         errors: texts(&seen.client),
     }
 }
@@ -270,6 +282,9 @@ fn longest_gap(times: impl Iterator<Item = u64>, from: u64, to: u64) -> u64 {
 /// Fanouts missed and the longest time without one, over the servers that were not killed.
 fn fanout_losses(seen: &Seen, fanouts: &[Call], from: u64) -> (usize, u64) {
     let (mut missed, mut gap) = (0, 0);
+    if fanouts.is_empty() {
+        return (missed, gap);
+    }
     let killed: HashSet<&str> = seen
         .servers
         .iter()

@@ -51,15 +51,12 @@ pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
 
 /// `met`, or the goals missed.
 pub(crate) fn goals(one: &Outcome) -> String {
-    let missed: Vec<&str> = [
-        ("failed", one.goal_failed),
-        ("twice", one.goal_twice),
-        ("gap", one.goal_gap),
-    ]
-    .into_iter()
-    .filter(|(_, goal)| *goal == Goal::Missed)
-    .map(|(name, _)| name)
-    .collect();
+    let missed: Vec<&str> = one
+        .goals()
+        .into_iter()
+        .filter(|(_, goal)| *goal == Goal::Missed)
+        .map(|(name, _)| name)
+        .collect();
     if missed.is_empty() {
         "met".to_owned()
     } else {

@@ -173,6 +173,7 @@ fn a_gap_may_be_a_second_longer_than_the_outage() {
 fn fanouts_are_missed_server_by_server() {
     let (mut calls, runs) = steady();
     calls.extend((0..=10).map(|n| sent_by(Verb::Fanout, n, n * 10, n * 10, OK)));
+    let (again, regular) = (calls.clone(), runs.clone());
     let heard = |missing: &[u64]| -> Vec<Entry> {
         let numbers = (0..=10).filter(|n| !missing.contains(n));
         numbers.map(|n| ran(Verb::Fanout, n, n * 10)).collect()
@@ -183,5 +184,14 @@ fn fanouts_are_missed_server_by_server() {
     let outcome = judge(plan(), &seen(calls, servers, vec![]));
     assert_eq!((outcome.fanouts, outcome.fanouts_missed), (11, 2));
     assert_eq!(outcome.fanout_gap, 3.0);
-    assert!(outcome.is_good(), "fanouts have no goal of their own");
+    assert!(
+        outcome.is_good(),
+        "three seconds may be what a repair takes"
+    );
+
+    let mut deaf = regular;
+    deaf.extend(heard(&[3, 4, 5, 6, 7, 8, 9, 10]));
+    let outcome = judge(plan(), &seen(again, vec![served("one", deaf)], vec![]));
+    assert_eq!(outcome.goal_fanouts, Goal::Missed);
+    assert!(!outcome.is_good());
 }

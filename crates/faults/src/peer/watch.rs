@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use oslo_messaging::Result;
 use oslo_messaging::driver::{
     BoxFuture, Capabilities, Delivery, Driver, Health, Inbox, Listener, ListenerEvent, Outgoing,
     Subscription,
 };
+use oslo_messaging::{Events, Result};
 
 use crate::journal::{Journal, now};
 
@@ -36,6 +36,10 @@ impl Driver for Watched {
 
     fn health(&self) -> Health {
         self.driver.health()
+    }
+
+    fn events(&self) -> Events {
+        self.driver.events()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
