@@ -5,7 +5,7 @@
 //!
 //! | module | what a test gets from it |
 //! |---|---|
-//! | [`rabbit`] | a virtual host of its own on the shared broker of the run, or a private node to stop, kill and pause |
+//! | [`rabbit`] | a virtual host of its own on the shared broker of the run, a private node to stop, kill and pause (of another release, too), or a cluster of three |
 //! | [`proxy`] | a TCP proxy to put between a client and a broker: cut, refuse, pause, delay |
 //! | [`python`] | servers and clients of Python's oslo.messaging in a process driven from the test |
 //! | [`vectors`] | the scenarios recorded from oslo.messaging, as plain structs |
