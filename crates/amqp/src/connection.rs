@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::connection::{self as methods, AMQPMethod};
@@ -211,6 +211,11 @@ impl Engine {
                     .map_or(until, |beat| beat.min(until)),
             ),
         }
+    }
+
+    /// How long not a single byte has come.
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
+        self.heartbeat.silence(now)
     }
 
     // What the task takes.

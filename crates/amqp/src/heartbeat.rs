@@ -56,6 +56,11 @@ impl Heartbeat {
         self.received = now;
     }
 
+    /// How long the peer has said nothing.
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.received)
+    }
+
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let interval = self.interval?;
         Some((self.sent + interval / self.rate).min(self.received + 2 * interval))

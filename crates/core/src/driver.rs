@@ -123,6 +123,10 @@ pub struct Outgoing<'a> {
     pub mandatory: bool,
     /// How often connecting and publishing are tried.
     pub retry: Retry,
+    /// If the connection is lost after the message was written and before the bus confirmed it, fail with
+    /// [`Interrupted`](crate::error::ErrorKind::Interrupted) instead of sending it again: the sender has ways of its own to
+    /// find out whether it arrived.
+    pub tell_unconfirmed: bool,
 }
 
 impl<'a> Outgoing<'a> {
@@ -135,6 +139,7 @@ impl<'a> Outgoing<'a> {
             expires: None,
             mandatory: false,
             retry: Retry::Forever,
+            tell_unconfirmed: false,
         }
     }
 }
@@ -149,6 +154,7 @@ impl fmt::Debug for Outgoing<'_> {
             .field("expires", &self.expires)
             .field("mandatory", &self.mandatory)
             .field("retry", &self.retry)
+            .field("tell_unconfirmed", &self.tell_unconfirmed)
             .finish()
     }
 }

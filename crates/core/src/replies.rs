@@ -13,7 +13,7 @@ use std::time::Duration;
 use oslo_messaging_proto::state::calls::{Calls, Handled};
 use oslo_messaging_proto::wire::ids::MsgId;
 use oslo_messaging_proto::wire::reply::Reply;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -44,6 +44,8 @@ struct Shared {
     dead: AtomicBool,
     state: Mutex<State>,
     alarm: Notify,
+    /// Deliveries have stopped.
+    interrupted: watch::Sender<bool>,
 }
 
 struct State {
@@ -103,6 +105,13 @@ impl Replies {
     /// The name of the reply queue.
     pub(crate) fn address(&self) -> Arc<str> {
         Arc::clone(&self.shared.lock().address)
+    }
+
+    /// Resolves when replies are delivered, which they are nearly always.
+    pub(crate) async fn flow(&self) {
+        let mut interrupted = self.shared.interrupted.subscribe();
+        // The sender lives as long as we do.
+        let _ = interrupted.wait_for(|interrupted| !interrupted).await;
     }
 
     /// How many calls wait.
@@ -196,6 +205,7 @@ impl Shared {
                 lost_at: None,
             }),
             alarm: Notify::new(),
+            interrupted: watch::Sender::new(false),
         }
     }
 
@@ -301,6 +311,7 @@ impl Inbox for Shared {
             ListenerEvent::Interrupted => {
                 info!("the reply queue is interrupted");
                 self.lock().lost_at.get_or_insert_with(Instant::now);
+                self.interrupted.send_replace(true);
             }
             ListenerEvent::Renamed { address } => {
                 info!(
@@ -313,6 +324,7 @@ impl Inbox for Shared {
             ListenerEvent::Restored { recreated } => {
                 info!(recreated, "the reply queue is back");
                 self.restored(recreated);
+                self.interrupted.send_replace(false);
             }
             ListenerEvent::Failed(error) => {
                 warn!(%error, "the reply queue is gone for good");

@@ -964,6 +964,15 @@ fn heartbeats_are_sent_when_idle_and_their_absence_ends_the_connection() {
 }
 
 #[test]
+fn silence_is_measured_from_the_last_byte_that_came() {
+    let mut pair = Pair::open();
+    pair.now += Duration::from_secs(3);
+    assert_eq!(pair.engine.silence(pair.now), Duration::from_secs(3));
+    pair.send(&[AMQPFrame::Heartbeat]);
+    assert_eq!(pair.engine.silence(pair.now), Duration::ZERO);
+}
+
+#[test]
 fn without_heartbeats_no_time_is_too_long() {
     let mut options = ConnectOptions::default();
     options.heartbeat = Duration::ZERO;

@@ -204,6 +204,11 @@ impl Connection {
         self.0.shared.with(|engine| engine.server())
     }
 
+    /// How long not a single byte has come.
+    pub fn silence(&self) -> Duration {
+        self.0.shared.with(|engine| engine.silence(Instant::now()))
+    }
+
     /// The largest frame agreed on, bytes.
     pub fn frame_max(&self) -> u32 {
         self.0.shared.with(|engine| engine.tuned().frame_max)

@@ -22,6 +22,10 @@ use crate::replies::{Registered, Replies};
 /// Servers get this long to come back, and to send the replies they have, before a request that may be lost is sent again;
 /// half of it is jitter. Sent too early, it could run a second time at another server of its topic.
 const RESEND_GRACE: Duration = Duration::from_secs(2);
+/// So long after the one that publishes, the connection that consumes may be known to be lost.
+const NOTICE: Duration = Duration::from_millis(200);
+/// When replies flow again, the one to a request that may have arrived is waited for so long; half of it is jitter.
+const OVERDUE: Duration = Duration::from_millis(800);
 /// A request that no queue takes is offered again after this long, since a deleted queue is there again in a moment; then
 /// after twice as long each time,
 const REOFFER_FIRST: Duration = Duration::from_millis(50);
@@ -95,6 +99,7 @@ impl Call<'_> {
     async fn follow(&self, registered: &Registered) -> Result<Ending> {
         let slot = &registered.slot;
         let mut request = self.request.clone();
+        request.tell_unconfirmed = self.may_resend();
         let mut reply_queue = Arc::clone(&self.reply_queue);
         self.readdress(&mut request, &mut reply_queue, &registered.address)?;
         // A server's queue may be missing for a moment: not there yet, deleted, or lost by the bus. So the bus is asked
@@ -130,6 +135,14 @@ impl Call<'_> {
                         }
                         Some(ending) => return Ok(ending),
                         None => pause = (pause * 2).min(REOFFER_SLOWEST),
+                    }
+                }
+                Round::SendFailed(error)
+                    if request.tell_unconfirmed && error.kind() == ErrorKind::Interrupted =>
+                {
+                    debug!(%error, "waiting for the reply to a request that may have arrived");
+                    if let Some(ending) = self.until_overdue(slot).await {
+                        return Ok(ending);
                     }
                 }
                 Round::SendFailed(error) => return Err(error),
@@ -175,6 +188,20 @@ impl Call<'_> {
         poll_fn(|cx| poll_round(slot, &mut send, cx)).await
     }
 
+    /// A request whose confirmation was lost with the connection may have reached a server. Sent again at once, it could
+    /// run a second time at another one; so its reply is given the time to come first.
+    async fn until_overdue(&self, slot: &Slot) -> Option<Ending> {
+        // The reply listener notices the loss in its own time.
+        if let Some(ending) = self.pause(slot, NOTICE).await {
+            return Some(ending);
+        }
+        tokio::select! {
+            () = self.replies.flow() => {}
+            ending = ended(slot) => return Some(ending),
+        }
+        self.pause(slot, OVERDUE.min(self.grace())).await
+    }
+
     /// How long a reply may still be on its way after the bus lost queues.
     fn grace(&self) -> Duration {
         let left = self.deadline.saturating_duration_since(Instant::now());
@@ -185,17 +212,10 @@ impl Call<'_> {
     async fn pause(&self, slot: &Slot, about: Duration) -> Option<Ending> {
         let half = about / 2;
         let pause = sleep(half + half.mul_f64(fastrand::f64()));
-        tokio::pin!(pause);
-        poll_fn(|cx| {
-            // News that the queues were lost once more changes nothing: it will be sent again anyway.
-            while let Poll::Ready(signal) = slot.poll(cx) {
-                if let Signal::Ended(ending) = signal {
-                    return Poll::Ready(Some(ending));
-                }
-            }
-            pause.as_mut().poll(cx).map(|()| None)
-        })
-        .await
+        tokio::select! {
+            ending = ended(slot) => Some(ending),
+            () = pause => None,
+        }
     }
 
     /// `which` clock ran out; none if the request was still on its way.
@@ -225,6 +245,19 @@ impl Call<'_> {
         .with("msg_id", self.id.to_string())
         .with("reply_queue", &*self.replies.address())
     }
+}
+
+/// Resolves with the end of the call. News that queues were lost changes nothing for one that is sent again anyway.
+async fn ended(slot: &Slot) -> Ending {
+    poll_fn(|cx| {
+        while let Poll::Ready(signal) = slot.poll(cx) {
+            if let Signal::Ended(ending) = signal {
+                return Poll::Ready(ending);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// The request with another reply queue in it; `None` for a queue whose name the message escapes. The message id, drawn

@@ -241,3 +241,39 @@ async fn later_calls_name_the_new_reply_queue() {
     driver.deliver(result(&sent, 2));
     assert_eq!(second.await.unwrap().unwrap(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_have_arrived_is_sent_again_only_when_its_reply_is_overdue() {
+    let driver = Scripted::new();
+    driver.answer(|_| Some(Err(fault(ErrorKind::Interrupted))));
+    let client = client(&driver);
+    let answered = call(&client);
+    let first = driver.next_sent().await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.confirm_all();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(driver.sent_count(), 0, "replies do not flow yet");
+    driver.event(ListenerEvent::Restored { recreated: false });
+    driver.deliver(result(&first, 1));
+    assert_eq!(answered.await.unwrap().unwrap(), 1);
+    assert_eq!(driver.sent_count(), 0, "it had arrived");
+
+    driver.answer(|_| Some(Err(fault(ErrorKind::Interrupted))));
+    let lost = call(&client);
+    let first = driver.next_sent().await;
+    driver.confirm_all();
+    let again = driver.next_sent().await;
+    let waited = again.at - first.at;
+    assert!(
+        (Duration::from_millis(500)..=Duration::from_millis(1_010)).contains(&waited),
+        "{waited:?}"
+    );
+    assert_eq!(again.body, first.body);
+    driver.deliver(result(&again, 2));
+    assert_eq!(lost.await.unwrap().unwrap(), 2);
+
+    driver.answer(|_| Some(Err(fault(ErrorKind::Interrupted))));
+    let careful = call(&client.resend(false));
+    let error = careful.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+}

@@ -20,6 +20,7 @@ pub(crate) struct Delays {
 pub(crate) struct Failures {
     slow: Backoff,
     starting: u32,
+    refused: u32,
 }
 
 impl Delays {
@@ -45,6 +46,7 @@ impl Delays {
         Failures {
             slow: self.slow.clone(),
             starting: 0,
+            refused: 0,
         }
     }
 
@@ -61,6 +63,14 @@ impl Delays {
             return self.between(0.3, 1.0);
         }
         let most = failures.slow.next(0.0).as_secs_f64();
+        self.between(most / 2.0, most)
+    }
+
+    /// After a refused login or virtual host where it was granted before: soon at first, then by half as much more each
+    /// time.
+    pub(crate) fn after_refusal(&self, failures: &mut Failures) -> Duration {
+        let most = (0.5 * 1.5_f64.powi(failures.refused.min(32) as i32)).min(self.longest);
+        failures.refused += 1;
         self.between(most / 2.0, most)
     }
 
@@ -153,6 +163,20 @@ mod tests {
             1.0,
         );
         fills(&mut || delays.longest(), 15.0, 30.0);
+    }
+
+    #[test]
+    fn a_refusal_that_may_pass_is_asked_again_soon_and_then_ever_less() {
+        let delays = delays(&[]);
+        let mut failures = delays.fresh();
+        for most in [0.5, 0.75, 1.125, 1.6875] {
+            let wait = seconds(delays.after_refusal(&mut failures));
+            assert!((most / 2.0..=most).contains(&wait), "{wait} of {most}");
+        }
+        for _ in 0..100 {
+            assert!(seconds(delays.after_refusal(&mut failures)) <= 30.0);
+        }
+        assert!(seconds(delays.after_refusal(&mut failures)) >= 15.0);
     }
 
     #[test]

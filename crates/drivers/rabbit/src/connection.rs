@@ -6,10 +6,10 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use oslo_messaging_amqp::Connection;
+use oslo_messaging_amqp::{Connection, Error as AmqpError};
 use oslo_messaging_core::driver::Retry;
 use oslo_messaging_core::error::{Error, Result};
 use oslo_messaging_core::events::{Event, EventSource};
@@ -19,6 +19,7 @@ use tokio::time::sleep;
 
 use crate::brokers::Brokers;
 use crate::error::{ConnectFault, Hope, closed_error};
+use crate::pulse::{Pulse, until_dead};
 
 /// How long the broker may take to answer the close of a connection.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -111,6 +112,25 @@ impl Patience {
     }
 }
 
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Messages out.
+    Publish,
+    /// Messages in.
+    Consume,
+}
+
+impl Role {
+    /// As events and the log say it.
+    fn purpose(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Consume => "consume",
+        }
+    }
+}
+
 /// A connection that is kept up by a task of its own.
 pub(crate) struct Link {
     inner: Arc<Inner>,
@@ -121,8 +141,14 @@ struct Inner {
     brokers: Arc<Brokers>,
     /// What it is for, for the log.
     purpose: &'static str,
+    /// Whether it publishes, rather than consumes.
+    publishes: bool,
     /// Where news goes.
     events: EventSource,
+    /// Shared with the driver's other link.
+    pulse: Arc<Pulse>,
+    /// What was said about failed attempts since the last connection, and when.
+    warned: Mutex<Option<(Instant, String)>>,
     status: watch::Sender<Status>,
     /// Somebody wants a connection now.
     wake: Notify,
@@ -143,11 +169,19 @@ impl Drop for Keeper {
 
 impl Link {
     /// A link that has not connected yet.
-    pub(crate) fn new(brokers: Arc<Brokers>, purpose: &'static str, events: EventSource) -> Self {
+    pub(crate) fn new(
+        brokers: Arc<Brokers>,
+        role: Role,
+        events: EventSource,
+        pulse: Arc<Pulse>,
+    ) -> Self {
         let inner = Inner {
             brokers,
-            purpose,
+            purpose: role.purpose(),
+            publishes: role == Role::Publish,
             events,
+            pulse,
+            warned: Mutex::default(),
             status: watch::Sender::new(Status::default()),
             wake: Notify::new(),
             keepers: AtomicUsize::new(0),
@@ -299,6 +333,17 @@ impl Inner {
                     self.brokers.delays().after_loss()
                 }
                 Err(fault) => match self.note_failed_round(fault) {
+                    // It ran before, so somebody may be changing the login or making the virtual host anew.
+                    Hope::None if self.pulse.was_welcomed() => {
+                        let wait = self.brokers.delays().after_refusal(&mut failures);
+                        let mut others = self.pulse.connections();
+                        tokio::select! {
+                            () = self.stop.notified() => return,
+                            _ = others.changed() => {}
+                            () = sleep(wait) => {}
+                        }
+                        continue;
+                    }
                     Hope::None => {
                         if !self.wait_for_change().await {
                             return;
@@ -346,6 +391,8 @@ impl Inner {
         };
         self.status
             .send_modify(|status| status.phase = Phase::Up(Arc::new(session)));
+        self.pulse.note_connected();
+        *self.warned() = None;
         self.events.tell(Event::Connected {
             purpose: self.purpose,
             host: host.to_string(),
@@ -360,13 +407,27 @@ impl Inner {
                 }
                 None
             }
-            error = connection.closed() => {
+            error = self.ended(&connection) => {
                 self.events.tell(Event::Disconnected {
                     purpose: self.purpose,
                     host: host.to_string(),
                     reason: error.to_string(),
                 });
                 Some(ConnectFault::new(error, &host, self.brokers.vhost()))
+            }
+        }
+    }
+
+    /// Why the connection is over, also if only the broker is gone.
+    async fn ended(&self, connection: &Connection) -> AmqpError {
+        tokio::select! {
+            error = connection.closed() => error,
+            () = until_dead(connection, &self.pulse, self.publishes) => {
+                tracing::warn!(purpose = self.purpose, "the broker does not answer any more; its connection is given up");
+                match connection.close(Duration::from_millis(1)).await {
+                    Ok(()) => connection.closed().await,
+                    Err(error) => error,
+                }
             }
         }
     }
@@ -408,18 +469,39 @@ impl Inner {
 
     fn note_failed_round(&self, fault: ConnectFault) -> Hope {
         let hope = fault.hope();
-        tracing::warn!(error = %fault.to_error(), purpose = self.purpose, "no connection to RabbitMQ");
+        self.tell_failed_round(fault.to_error().to_string());
+        let for_good = hope == Hope::None && !self.pulse.was_welcomed();
         self.status.send_modify(|status| {
-            status.phase = if hope == Hope::None {
+            status.phase = if for_good {
                 Phase::Refused
             } else {
                 Phase::Down
             };
             status.failed_rounds += 1;
-            status.refusals += u64::from(hope == Hope::None);
+            status.refusals += u64::from(for_good);
             status.last_fault = Some(fault);
         });
         hope
+    }
+
+    /// Says it aloud the first time, when the reason changes, and now and then.
+    fn tell_failed_round(&self, error: String) {
+        const AGAIN: Duration = Duration::from_secs(10);
+        let mut warned = self.warned();
+        let purpose = self.purpose;
+        if warned
+            .as_ref()
+            .is_some_and(|(at, said)| *said == error && at.elapsed() < AGAIN)
+        {
+            tracing::debug!(error, purpose, "no connection to RabbitMQ");
+        } else {
+            tracing::warn!(error, purpose, "no connection to RabbitMQ");
+            *warned = Some((Instant::now(), error));
+        }
+    }
+
+    fn warned(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.warned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tries each broker once; of their faults the one with the most hope, or none at all, is told.

@@ -14,11 +14,12 @@ use oslo_messaging_proto::url::TransportUrl;
 
 use crate::brokers::Brokers;
 use crate::config::RabbitConfig;
-use crate::connection::{Link, Phase};
+use crate::connection::{Link, Phase, Role};
 use crate::consumer::Consumers;
 use crate::error::closed_error;
 use crate::facts::Facts;
 use crate::publisher::Publisher;
+use crate::pulse::Pulse;
 
 /// The RabbitMQ driver, `rabbit://` and `kombu://`.
 ///
@@ -58,8 +59,16 @@ impl RabbitDriver {
         capabilities.reply_retry =
             Duration::from_secs(config.kombu_missing_consumer_retry_timeout.into());
         let (facts, events) = (Arc::<Facts>::default(), EventSource::new());
-        let publishing = Link::new(Arc::clone(&brokers), "publish", events.clone());
-        let consuming = Link::new(brokers, "consume", events.clone());
+        let pulse = Arc::new(Pulse::new());
+        let link = |role| {
+            Link::new(
+                Arc::clone(&brokers),
+                role,
+                events.clone(),
+                Arc::clone(&pulse),
+            )
+        };
+        let (publishing, consuming) = (link(Role::Publish), link(Role::Consume));
         let exchange = control_exchange.to_owned();
         Ok(Self {
             publisher: Publisher::new(
@@ -67,6 +76,7 @@ impl RabbitDriver {
                 Arc::clone(&config),
                 exchange.clone(),
                 Arc::clone(&facts),
+                pulse,
             ),
             consumers: Consumers::new(consuming, config, exchange, facts, events.clone()),
             events,

@@ -330,6 +330,15 @@ pub(crate) fn publish_error(error: AmqpError, place: Place<'_>) -> Error {
         .with_source(error)
 }
 
+/// The error of a message that may have arrived: the connection was lost before the broker said so.
+pub(crate) fn unconfirmed_error(error: AmqpError, place: Place<'_>) -> Error {
+    let text =
+        "the connection was lost before the broker confirmed the message, which may have arrived";
+    place
+        .fill(Error::new(ErrorKind::Interrupted, text))
+        .with_source(error)
+}
+
 /// Whether publishing the same again can help, by the answer to a publish that nothing else disturbed.
 pub(crate) fn is_final_for_message(error: &AmqpError) -> bool {
     match error.kind() {

@@ -18,6 +18,7 @@ mod inspect;
 mod names;
 mod plan;
 mod publisher;
+mod pulse;
 mod security;
 mod subscription;
 mod topology;

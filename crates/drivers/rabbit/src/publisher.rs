@@ -28,9 +28,10 @@ use crate::connection::{Link, Patience, Session};
 use crate::declare::Variant;
 use crate::error::{
     Place, is_final_for_message, is_missing, is_oversize, nacked_error, publish_error,
-    undeliverable_error,
+    unconfirmed_error, undeliverable_error,
 };
 use crate::facts::Facts;
+use crate::pulse::Pulse;
 use crate::topology::{ExchangeSpec, published_exchange};
 
 /// The most any RabbitMQ takes, whatever its `max_message_size`.
@@ -57,6 +58,8 @@ pub(crate) struct Publisher {
     declared: Mutex<Declared>,
     declaring: AsyncMutex<Option<(u64, Channel)>>,
     facts: Arc<Facts>,
+    /// Shared with the connections.
+    pulse: Arc<Pulse>,
     /// Largest body the broker takes, as far as it has said so.
     limit: AtomicUsize,
     vanished: Mutex<Vanished>,
@@ -104,6 +107,8 @@ struct Parcel<'a> {
     body: Bytes,
     mandatory: bool,
     expiration: Option<u64>,
+    /// Its sender decides what to do when the connection is lost before the confirmation.
+    tell_unconfirmed: bool,
 }
 
 impl Publisher {
@@ -113,11 +118,13 @@ impl Publisher {
         config: Arc<RabbitConfig>,
         control_exchange: String,
         facts: Arc<Facts>,
+        pulse: Arc<Pulse>,
     ) -> Self {
         let properties = properties(config.kombu_compression);
         Self {
             limit: AtomicUsize::new(config.max_message_size as usize),
             facts,
+            pulse,
             vanished: Mutex::default(),
             link,
             config,
@@ -187,6 +194,7 @@ impl Publisher {
             body,
             mandatory: self.is_mandatory(message),
             expiration: message.expires.map(milliseconds),
+            tell_unconfirmed: message.tell_unconfirmed,
         })
     }
 
@@ -219,6 +227,7 @@ impl Publisher {
                 insist_until = Some(Instant::now() + SETTLING);
                 way.mandatory = true;
             }
+            let mut written = false;
             let fault = match self.attempt(parcel, &session, way).await {
                 Ok(Confirmation::Acked) => return Ok(()),
                 Ok(Confirmation::Returned { .. }) if self.bind_again(parcel, &session).await => {
@@ -233,10 +242,16 @@ impl Publisher {
                     }
                 },
                 Ok(_) => Fault::Nacked,
-                Err(error) => Fault::Amqp(error),
+                Err(failed) => {
+                    written = failed.written;
+                    Fault::Amqp(failed.error)
+                }
             };
             match &fault {
-                Fault::Amqp(_) if !session.connection.is_open() => {
+                Fault::Amqp(error) if !session.connection.is_open() => {
+                    if parcel.tell_unconfirmed && written {
+                        return Err(self.unconfirmed(parcel, &session, error.clone()));
+                    }
                     after = session.generation;
                     way.alone = false;
                 }
@@ -266,7 +281,7 @@ impl Publisher {
         parcel: &Parcel<'_>,
         session: &Arc<Session>,
         way: Way,
-    ) -> Result<Confirmation, AmqpError> {
+    ) -> Result<Confirmation, Failed> {
         let exchange = &parcel.address.exchange;
         if !self.is_declared(session, exchange)
             && let Some(exchange) = published_exchange(self.facts.layout(&self.config), exchange)
@@ -295,7 +310,7 @@ impl Publisher {
         channel: &Channel,
         parcel: &Parcel<'_>,
         way: Way,
-    ) -> Result<Confirmation, AmqpError> {
+    ) -> Result<Confirmation, Failed> {
         let publish = Publish {
             exchange: parcel.address.exchange.name(),
             routing_key: &parcel.address.routing_key,
@@ -305,9 +320,15 @@ impl Publisher {
         };
         loop {
             match channel.publish(&publish, &parcel.body) {
-                Ok(confirm) => return confirm.await,
+                Ok(confirm) => {
+                    let _expected = self.pulse.expect(parcel.body.len());
+                    return confirm.await.map_err(|error| Failed {
+                        error,
+                        written: true,
+                    });
+                }
                 Err(error) if error.kind() == AmqpKind::Full => channel.ready().await?,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -477,6 +498,16 @@ impl Publisher {
         }
     }
 
+    fn unconfirmed(&self, parcel: &Parcel<'_>, session: &Session, error: AmqpError) -> Error {
+        let entity = parcel.entity.to_string();
+        let place = Place {
+            host: &session.host,
+            vhost: self.link.brokers().vhost(),
+            entity: &entity,
+        };
+        unconfirmed_error(error, place)
+    }
+
     /// What a sender is told whose deadline passed: why there was no connection, or that no confirm came.
     fn late(&self, parcel: &Parcel<'_>) -> Error {
         let session = self.link.with_status(|status| status.session().cloned());
@@ -509,6 +540,22 @@ struct Way {
     alone: bool,
     /// The broker tells if no queue takes it.
     mandatory: bool,
+}
+
+/// An attempt without an answer from the broker.
+struct Failed {
+    error: AmqpError,
+    /// The message was given to the connection: it may have arrived.
+    written: bool,
+}
+
+impl From<AmqpError> for Failed {
+    fn from(error: AmqpError) -> Self {
+        Self {
+            error,
+            written: false,
+        }
+    }
 }
 
 /// Why a message was not taken.

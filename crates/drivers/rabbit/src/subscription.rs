@@ -127,6 +127,8 @@ struct History {
     address: Option<String>,
     /// A queue that others use as well is transient.
     transient: bool,
+    /// How often it was in force.
+    times: u16,
 }
 
 /// A subscription in force, counted as such while it lives.
@@ -174,6 +176,7 @@ impl SubscriptionTask {
                     keeper.get_or_insert_with(|| self.link.keep());
                     self.announce(&mut history);
                     history.generation = session.generation;
+                    history.times = history.times.saturating_add(1);
                     let Some(end) = self.hold(&active, &session).await else {
                         return self.end(&active.channel).await;
                     };
@@ -235,7 +238,7 @@ impl SubscriptionTask {
         let ends = Ends::new(Arc::clone(&self.inbox), &channel);
         let patience = self.plan.config().listen_deadline();
         // Not given up half-way: RabbitMQ lets the answer to a consume be overtaken by the answer to the close.
-        let consumed = timeout(patience, self.consume(&channel, &ends)).await;
+        let consumed = timeout(patience, self.consume(&channel, &ends, history.times)).await;
         let wanted = *self.wishes.borrow() == Wish::Run;
         if !wanted || !matches!(consumed, Ok(Ok(()))) {
             // Consumers in force hold their channel, so it has to be told.
@@ -296,7 +299,7 @@ impl SubscriptionTask {
         Ok(declared)
     }
 
-    async fn consume(&self, channel: &Channel, ends: &Ends) -> Result<(), SetupFault> {
+    async fn consume(&self, channel: &Channel, ends: &Ends, times: u16) -> Result<(), SetupFault> {
         for (number, consumer) in self.spec.consumers.iter().enumerate() {
             let is_stream = consumer.queue.is_stream();
             let offsets = is_stream.then_some(&self.offsets);
@@ -304,7 +307,7 @@ impl SubscriptionTask {
             let consume = Consume {
                 queue: &consumer.queue.name,
                 tag: consumer.tag,
-                arguments: table(&from_offset(consumer, offsets)),
+                arguments: table(&consumer_arguments(consumer, offsets, times)),
                 ..Consume::default()
             };
             let consumed = channel.consume_with(&consume, sink).await;
@@ -527,13 +530,23 @@ impl Losses {
     }
 }
 
-/// The arguments of a consumer, from where its stream was read to.
-fn from_offset(consumer: &ConsumerSpec, offsets: Option<&Arc<Offsets>>) -> Arguments {
-    let Some(next) = offsets.and_then(|offsets| offsets.attach()) else {
-        return consumer.arguments.clone();
-    };
-    let next = i64::try_from(next).unwrap_or(i64::MAX);
-    vec![("x-stream-offset", Argument::Number(next))]
+/// The arguments of a consumer that was in force so many times: from where its stream was read to, and before its own
+/// predecessor, which the broker may believe to be alive for minutes and would go on serving.
+fn consumer_arguments(
+    consumer: &ConsumerSpec,
+    offsets: Option<&Arc<Offsets>>,
+    times: u16,
+) -> Arguments {
+    let mut arguments = consumer.arguments.clone();
+    if let Some(offsets) = offsets {
+        if let Some(next) = offsets.attach() {
+            let next = i64::try_from(next).unwrap_or(i64::MAX);
+            arguments = vec![("x-stream-offset", Argument::Number(next))];
+        }
+    } else if consumer.alone && times > 0 {
+        arguments.push(("x-priority", Argument::Number(times.into())));
+    }
+    arguments
 }
 
 /// Closes a channel that may be closed already.

@@ -152,6 +152,8 @@ pub(crate) struct ConsumerSpec {
     pub(crate) arguments: Arguments,
     /// No peer ever declares or consumes it: its name and form are our own choice.
     pub(crate) private: bool,
+    /// Only this process consumes it.
+    pub(crate) alone: bool,
     /// Deleted by its owner on an orderly close (spec 4.7).
     pub(crate) delete_on_close: bool,
 }
@@ -226,13 +228,16 @@ fn rpc_server(
         prefetch,
         consumers: vec![
             topic_consumer(layout, exchange, topic, topic, "1"),
-            topic_consumer(
-                layout,
-                exchange,
-                &server_queue(topic, server),
-                &server_queue(topic, server),
-                "2",
-            ),
+            ConsumerSpec {
+                alone: true,
+                ..topic_consumer(
+                    layout,
+                    exchange,
+                    &server_queue(topic, server),
+                    &server_queue(topic, server),
+                    "2",
+                )
+            },
             fanout_consumer(layout, topic, suffix),
         ],
         address: None,
@@ -254,6 +259,7 @@ fn replies(layout: Layout<'_>, suffix: Suffix<'_>) -> SubscriptionSpec {
         tag: "1",
         arguments: consumer_arguments(config),
         private: true,
+        alone: true,
         delete_on_close: false,
     };
     let prefetch = Some(config.rabbit_qos_prefetch_count).filter(|count| *count > 0);
@@ -284,6 +290,7 @@ pub(crate) fn topic_consumer(
         tag,
         arguments: consumer_arguments(layout.config),
         private: false,
+        alone: false,
         delete_on_close: false,
     }
 }
@@ -323,6 +330,7 @@ fn fanout_consumer(layout: Layout<'_>, topic: &str, suffix: Suffix<'_>) -> Consu
         tag: "3",
         arguments,
         private: !stream,
+        alone: !stream,
         delete_on_close: !stream && !config.use_queue_manager,
     }
 }

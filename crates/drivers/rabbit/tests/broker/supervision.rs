@@ -7,11 +7,12 @@ use oslo_messaging_core::error::ErrorKind;
 use oslo_messaging_core::events::Event;
 use oslo_messaging_rabbit::config::RabbitConfig;
 use oslo_messaging_rabbit::driver::RabbitDriver;
-use oslo_messaging_testkit::proxy::Proxy;
+use oslo_messaging_testkit::proxy::{Direction, Proxy};
 use oslo_messaging_testkit::rabbit::erlang_binary;
 use oslo_messaging_testkit::rabbit::node::Node;
 use oslo_messaging_testkit::rabbit::vhost::Vhost;
 use oslo_messaging_testkit::rabbit::vhost_or_skip;
+use tokio::time::Instant;
 
 use crate::support::*;
 
@@ -291,7 +292,7 @@ async fn a_blocked_broker_is_told_and_a_size_it_refused_is_not_tried_again() {
 
     node.memory_alarm(true).await.unwrap();
     let mut held = message(to_topic("topic-a"), "held");
-    held.deadline = Some(tokio::time::Instant::now() + Duration::from_millis(500));
+    held.deadline = Some(Instant::now() + Duration::from_millis(500));
     let _ = send(&driver, held).await;
     event(&mut events, |event| {
         matches!(event, Event::Blocked { .. }).then_some(())
@@ -306,5 +307,114 @@ async fn a_blocked_broker_is_told_and_a_size_it_refused_is_not_tried_again() {
         .await
         .unwrap();
     while inbox.body().await != "free" {}
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_a_firewall_forgot_is_left_within_seconds() {
+    let Some(vhost) = vhost_or_skip("a_connection_that_a_firewall_forgot_is_left").await else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    // Looks at its consumers only after half a minute, and its heartbeat needs two.
+    let driver = driver(&vhost.url_through(proxy.port()));
+    let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
+    let to = Destination::Server {
+        exchange: None,
+        topic: "topic-a",
+        server: "server-1",
+    };
+    send(&driver, mandatory(to, "before")).await.unwrap();
+    assert_eq!(inbox.body().await, "before");
+    proxy.forsake();
+    let start = Instant::now();
+    send(&driver, mandatory(to, "after")).await.unwrap();
+    inbox.restored().await;
+    // The broker believes the old consumer to be alive, and must not serve it.
+    for _ in 0..4 {
+        send(&driver, mandatory(to, "more")).await.unwrap();
+    }
+    let mut bodies = Vec::new();
+    for _ in 0..4 {
+        bodies.push(inbox.body().await);
+    }
+    assert!(
+        bodies.iter().filter(|body| *body == "more").count() >= 3,
+        "{bodies:?}"
+    );
+    let gap = start.elapsed();
+    assert!(gap < Duration::from_secs(8), "{gap:?}");
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn a_slow_way_is_not_taken_for_a_dead_broker() {
+    let Some(vhost) = vhost_or_skip("a_slow_way_is_not_taken_for_a_dead_broker").await else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let driver = driver(&vhost.url_through(proxy.port()));
+    send(&driver, message(to_topic("topic-a"), "{}"))
+        .await
+        .unwrap();
+    // Eight seconds in which the broker has nothing to say.
+    proxy.bandwidth(200_000);
+    send(&driver, message(to_topic("topic-a"), vec![b'x'; 1_600_000]))
+        .await
+        .unwrap();
+    assert_eq!(proxy.connections_ever(), 1);
+    proxy.bandwidth(0);
+    within(driver.close()).await;
+}
+
+#[tokio::test]
+async fn a_sender_that_wants_to_know_is_told_when_a_confirmation_is_lost() {
+    let Some(vhost) = vhost_or_skip("a_sender_that_wants_to_know_is_told").await else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let driver = std::sync::Arc::new(driver(&vhost.url_through(proxy.port())));
+    let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
+    send(&driver, mandatory(to_topic("topic-a"), "first"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "first");
+    proxy.pause_direction(Direction::ToClient);
+    let ask = |tell: bool| {
+        let driver = std::sync::Arc::clone(&driver);
+        tokio::spawn(async move {
+            let mut message = message(to_topic("topic-a"), if tell { "told" } else { "again" });
+            message.tell_unconfirmed = tell;
+            driver.send(message).await
+        })
+    };
+    let (told, again) = (ask(true), ask(false));
+    // Both arrived: the way to the broker is open.
+    vhost
+        .wait_for_queue("topic-a", |queue| queue.messages == 2)
+        .await
+        .unwrap();
+    proxy.refuse(true).await.unwrap();
+    proxy.cut();
+    proxy
+        .wait_for_connections(|count| *count == 0)
+        .await
+        .unwrap();
+    proxy.resume();
+    proxy.refuse(false).await.unwrap();
+    let error = within(told).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert!(error.is_retryable());
+    within(again).await.unwrap().unwrap();
+    let mut bodies = Vec::new();
+    for _ in 0..3 {
+        bodies.push(inbox.body().await);
+    }
+    bodies.sort();
+    assert_eq!(
+        bodies,
+        ["again", "again", "told"],
+        "published twice, and once"
+    );
     within(driver.close()).await;
 }

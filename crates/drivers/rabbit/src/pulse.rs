@@ -1,0 +1,179 @@
+//! Signs of life that the two connections of a driver share, and the watch for a broker that is gone while its sockets
+//! still stand: packets dropped without a reset, a node that hangs.
+//!
+//! A heartbeat of the usual length notices that after two minutes. So whenever nothing comes although something should,
+//! the broker is asked a question that costs it next to nothing; what it has to read first is allowed for.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use oslo_messaging_amqp::Connection;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How often the silence is measured.
+const LOOK: Duration = Duration::from_millis(500);
+/// So long a silence makes us ask while answers are expected,
+const BUSY: Duration = Duration::from_secs(2);
+/// and so long a one while nothing is.
+const IDLE: Duration = Duration::from_secs(10);
+/// After a send, answers may be expected for so long.
+const RECENT: Duration = Duration::from_secs(10);
+/// Time for the answer.
+const ANSWER: Duration = Duration::from_secs(2);
+/// The slowest way, in bytes a second, over which what was published before the question may still be on its way.
+const SLOWEST: f64 = 65_536.0;
+
+/// What the connections of one driver know of each other.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    /// Messages published and not confirmed.
+    unconfirmed: AtomicUsize,
+    /// Their bytes.
+    unconfirmed_bytes: AtomicUsize,
+    last_send: Mutex<Option<Instant>>,
+    /// The broker took login and virtual host once.
+    welcomed: AtomicBool,
+    connected: watch::Sender<u64>,
+}
+
+impl Pulse {
+    /// Of a driver that has not connected yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            unconfirmed: AtomicUsize::new(0),
+            unconfirmed_bytes: AtomicUsize::new(0),
+            last_send: Mutex::default(),
+            welcomed: AtomicBool::new(false),
+            connected: watch::Sender::new(0),
+        }
+    }
+
+    /// Notes a message of so many bytes whose confirmation is waited for, while the guard lives.
+    pub(crate) fn expect(&self, bytes: usize) -> Expected<'_> {
+        self.unconfirmed.fetch_add(1, Ordering::Relaxed);
+        self.unconfirmed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Expected { pulse: self, bytes }
+    }
+
+    /// A connection is up; who waits to try again need not wait any longer.
+    pub(crate) fn note_connected(&self) {
+        self.welcomed.store(true, Ordering::Relaxed);
+        self.connected.send_modify(|count| *count += 1);
+    }
+
+    /// Whether the broker took login and virtual host before, so that a refusal may pass.
+    pub(crate) fn was_welcomed(&self) -> bool {
+        self.welcomed.load(Ordering::Relaxed)
+    }
+
+    /// Told of every connection from now on.
+    pub(crate) fn connections(&self) -> watch::Receiver<u64> {
+        self.connected.subscribe()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.unconfirmed.load(Ordering::Relaxed) > 0
+    }
+
+    fn sent_recently(&self) -> bool {
+        let mut last = self
+            .last_send
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.is_waiting() {
+            *last = Some(Instant::now());
+        }
+        last.is_some_and(|at| at.elapsed() < RECENT)
+    }
+
+    /// The silence that makes a connection ask; `None` for never.
+    fn patience(&self, publishes: bool) -> Option<Duration> {
+        match (publishes, self.is_waiting()) {
+            (true, true) => Some(BUSY),
+            (true, false) => None,
+            (false, _) if self.sent_recently() => Some(BUSY),
+            (false, _) => Some(IDLE),
+        }
+    }
+}
+
+/// A message whose confirmation is waited for.
+pub(crate) struct Expected<'a> {
+    pulse: &'a Pulse,
+    bytes: usize,
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        let pulse = self.pulse;
+        pulse
+            .unconfirmed_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+        if pulse.unconfirmed.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // The last one: until then `sent_recently` sees that there are some.
+            let mut last = pulse
+                .last_send
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *last = Some(Instant::now());
+        }
+    }
+}
+
+/// Resolves when the broker is not there any more although the connection is.
+pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes: bool) {
+    loop {
+        sleep(LOOK).await;
+        let quiet = pulse
+            .patience(publishes)
+            .is_some_and(|patience| connection.silence() >= patience);
+        // A broker that is short of memory leaves publishers' questions unread.
+        if !quiet || connection.blocked_reason().is_some() {
+            continue;
+        }
+        let ahead = match publishes {
+            true => pulse.unconfirmed_bytes.load(Ordering::Relaxed),
+            false => 0,
+        };
+        let limit = ANSWER + Duration::from_secs_f64(ahead as f64 / SLOWEST);
+        let asked = Instant::now();
+        let answered = timeout(limit, async {
+            connection.open_channel().await?.close().await
+        });
+        match answered.await {
+            // Any word will do; an error is the end of the connection, which is told elsewhere.
+            Ok(_) => {}
+            Err(_) if connection.silence() < asked.elapsed() => {}
+            Err(_) if connection.blocked_reason().is_some() => {}
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_asks_sooner_while_answers_are_expected() {
+        let pulse = Pulse::new();
+        assert_eq!(
+            (pulse.patience(true), pulse.patience(false)),
+            (None, Some(IDLE))
+        );
+        let expected = pulse.expect(1);
+        assert_eq!(
+            (pulse.patience(true), pulse.patience(false)),
+            (Some(BUSY), Some(BUSY))
+        );
+        drop(expected);
+        assert_eq!(
+            (pulse.patience(true), pulse.patience(false)),
+            (None, Some(BUSY))
+        );
+        sleep(RECENT).await;
+        assert_eq!(pulse.patience(false), Some(IDLE));
+    }
+}
