@@ -109,10 +109,13 @@ impl Call<'_> {
         loop {
             request.mandatory = self.request.mandatory || insist;
             let mut round = self.round(slot, Some(request.clone())).await;
-            while matches!(round, Round::Emptied) && self.is_answered_where_it_ran() {
+            if matches!(round, Round::Emptied) && self.is_answered_where_it_ran() {
                 // Sent again, it could run a second time at another server of the topic. A reply that is still to come
-                // finds its queue again.
-                round = self.round(slot, None).await;
+                // finds its queue again; one that stood in it is lost, and nobody can tell which it was.
+                round = tokio::select! {
+                    round = self.round(slot, None) => round,
+                    () = sleep(self.as_long_again()) => return Err(self.lost()),
+                };
             }
             match round {
                 Round::Ended(ending) => return Ok(ending),
@@ -186,6 +189,11 @@ impl Call<'_> {
     async fn round(&self, slot: &Slot, request: Option<Outgoing<'_>>) -> Round {
         let mut send = request.map(|request| self.driver.send(request));
         poll_fn(|cx| poll_round(slot, &mut send, cx)).await
+    }
+
+    /// How long a reply that may be lost is waited for: a call that took long so far may take long still.
+    fn as_long_again(&self) -> Duration {
+        RESEND_GRACE.max(Instant::now().saturating_duration_since(self.started))
     }
 
     /// A request whose confirmation was lost with the connection may have reached a server. Sent again at once, it could

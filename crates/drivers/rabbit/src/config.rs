@@ -169,8 +169,8 @@ options! {
     /// on: `classic`, durable with `x-expires` (default), or `reference`, transient as Python's are.
     private_queues: PrivateQueues = PrivateQueues::Classic;
     /// Ours: seconds between two looks at whether the broker still has our consumers and bindings
-    /// (default 30; 0 for never; each wait is shortened by up to a half at random).
-    consumer_check_interval: f64 = 30.0;
+    /// (default 5; 0 for never; each wait is shortened by up to a half at random).
+    consumer_check_interval: f64 = 5.0;
     /// Ours: largest message sent, in bytes after compression (default 536870912, the most any
     /// RabbitMQ takes). A broker's smaller limit is learnt from its first refusal.
     max_message_size: u32 = 536_870_912;

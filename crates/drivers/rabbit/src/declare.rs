@@ -94,6 +94,25 @@ pub(crate) async fn exists(connection: &Connection, queue: &str) -> Result<bool,
     }
 }
 
+/// Whether there is an exchange of this name.
+pub(crate) async fn exchange_exists(
+    connection: &Connection,
+    exchange: &str,
+) -> Result<bool, AmqpError> {
+    let declare = ExchangeDeclare {
+        name: exchange,
+        kind: "fanout",
+        passive: true,
+        ..ExchangeDeclare::default()
+    };
+    let channel = connection.open_channel().await?;
+    match channel.exchange_declare(&declare).await {
+        Ok(()) => channel.close().await.map(|()| true),
+        Err(error) if is_missing(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Which queues of a subscription are missing.
 pub(crate) async fn missing(
     connection: &Connection,

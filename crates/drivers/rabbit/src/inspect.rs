@@ -27,18 +27,22 @@ struct Inquiry<'a> {
 }
 
 /// Why the subscription is not what it should be; `None` if it is. A connection that is lost meanwhile tells itself.
+///
+/// `counts` are the consumers found on each queue the last time.
 pub(crate) async fn inspect(
     connection: &Connection,
     spec: &SubscriptionSpec,
     facts: &Facts,
+    counts: &mut Vec<u32>,
 ) -> Option<End> {
+    counts.resize(spec.consumers.len(), 0);
     let all = async {
         let mut inquiry = Inquiry {
             connection,
             channel: None,
         };
-        for consumer in &spec.consumers {
-            if let Some(end) = inquiry.consumer_is_dead(consumer).await? {
+        for (consumer, count) in spec.consumers.iter().zip(counts) {
+            if let Some(end) = inquiry.consumer_is_dead(consumer, count).await? {
                 return Ok(Some(end));
             }
         }
@@ -77,6 +81,7 @@ impl Inquiry<'_> {
     async fn consumer_is_dead(
         &mut self,
         consumer: &ConsumerSpec,
+        count: &mut u32,
     ) -> Result<Option<End>, AmqpError> {
         let queue = &consumer.queue.name;
         let dead = |why: &str| Ok(Some(End::Dead(format!("queue {queue} {why}"))));
@@ -85,7 +90,14 @@ impl Inquiry<'_> {
             match found.map(|queue| queue.consumers) {
                 // Streams do not count their readers.
                 Ok(0) if !consumer.queue.is_stream() => {}
-                Ok(_) => return Ok(None),
+                // A quorum queue that is deleted does not tell all its consumers, and others may have made it anew.
+                Ok(now) if now < *count && consumer.queue.is_quorum() => {
+                    return dead("has fewer consumers than before, and ours may be among the lost");
+                }
+                Ok(now) => {
+                    *count = now;
+                    return Ok(None);
+                }
                 Err(error) if is_missing(&error) => return dead("is gone, and nobody told"),
                 Err(error) if error.kind() == AmqpKind::ChannelClosed => return Ok(None),
                 Err(error) => return Err(error),
@@ -105,12 +117,26 @@ impl Inquiry<'_> {
         let Some((exchange, key)) = &consumer.binding else {
             return Ok(());
         };
+        let queue = &consumer.queue.name;
+        let channel = self.channel().await?;
+        match channel
+            .queue_bind(queue, &exchange.name, key, &Table::new())
+            .await
+        {
+            // The exchange is gone, and its bindings with it.
+            Err(error) if is_missing(&error) => {}
+            bound => return bound,
+        }
         let mut variant = Variant::default();
         loop {
             let channel = self.channel().await?;
             match variant.declare(&channel, exchange, facts).await {
                 Ok(true) => {
-                    let queue = &consumer.queue.name;
+                    tracing::warn!(
+                        exchange = exchange.name,
+                        queue,
+                        "exchange had vanished; its queue is bound again"
+                    );
                     return channel
                         .queue_bind(queue, &exchange.name, key, &Table::new())
                         .await;

@@ -19,13 +19,13 @@ use oslo_messaging_amqp::{
 use oslo_messaging_core::driver::{Destination, Outgoing, Retry};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex as AsyncMutex, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::address::{Address, Exchange, address};
 use crate::compress::Compression;
 use crate::config::RabbitConfig;
 use crate::connection::{Link, Patience, Session};
-use crate::declare::Variant;
+use crate::declare::{Variant, exchange_exists};
 use crate::error::{
     Place, is_final_for_message, is_missing, is_oversize, nacked_error, publish_error,
     unconfirmed_error, undeliverable_error,
@@ -39,6 +39,12 @@ pub(crate) const MAX_MESSAGE: usize = 512 * 1024 * 1024;
 
 /// For so long after a lost connection a request waits for its queue to be declared again.
 const SETTLING: Duration = Duration::from_secs(10);
+
+/// A channel that owes confirmations and gives none for so long gets no more messages; another one does.
+const STALL: Duration = Duration::from_secs(2);
+
+/// After the broker lost a fanout exchange, servers get so long to bind their queues to it again, at least half of it.
+const REGROUP: Duration = Duration::from_millis(1500);
 
 /// After an exchange vanished, for so long the bindings that went with it are made again where they are missed.
 const REBINDING: Duration = Duration::from_secs(600);
@@ -63,6 +69,8 @@ pub(crate) struct Publisher {
     /// Largest body the broker takes, as far as it has said so.
     limit: AtomicUsize,
     vanished: Mutex<Vanished>,
+    /// Until when fanouts wait for their servers, by exchange.
+    held: Mutex<HashMap<String, Instant>>,
     alone: AsyncMutex<()>,
 }
 
@@ -84,6 +92,45 @@ struct Lane {
     channel: Channel,
     blocked: watch::Receiver<Option<Arc<str>>>,
     session: Arc<Session>,
+    progress: Mutex<Progress>,
+}
+
+/// Confirmations of a channel.
+#[derive(Debug)]
+struct Progress {
+    waiting: usize,
+    /// The last confirmation, or the first message since there was nothing to confirm.
+    since: Instant,
+}
+
+impl Lane {
+    /// Notes a message whose confirmation is waited for, while the guard lives.
+    fn expect(&self) -> Waiting<'_> {
+        let mut progress = lock(&self.progress);
+        if progress.waiting == 0 {
+            progress.since = Instant::now();
+        }
+        progress.waiting += 1;
+        Waiting(self)
+    }
+
+    /// Whether the channel has confirmed nothing for too long, as some do in a cluster that lost a node while others are
+    /// served. Nothing is wrong with a channel whose broker blocks publishers.
+    fn is_stalled(&self) -> bool {
+        let progress = lock(&self.progress);
+        progress.waiting > 0 && progress.since.elapsed() > STALL && self.blocked.borrow().is_none()
+    }
+}
+
+/// A message on a lane.
+struct Waiting<'a>(&'a Lane);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut progress = lock(&self.0.progress);
+        progress.waiting -= 1;
+        progress.since = Instant::now();
+    }
 }
 
 /// The exchanges declared on one connection.
@@ -126,6 +173,7 @@ impl Publisher {
             facts,
             pulse,
             vanished: Mutex::default(),
+            held: Mutex::default(),
             link,
             config,
             control_exchange,
@@ -282,15 +330,11 @@ impl Publisher {
         session: &Arc<Session>,
         way: Way,
     ) -> Result<Confirmation, Failed> {
-        let exchange = &parcel.address.exchange;
-        if !self.is_declared(session, exchange)
-            && let Some(exchange) = published_exchange(self.facts.layout(&self.config), exchange)
-        {
-            self.declare(session, &exchange).await?;
-        }
+        self.prepare(session, &parcel.address.exchange).await?;
         if !way.alone {
             let lane = self.lane(parcel.lane(), session).await?;
             wait_while_blocked(session, lane.blocked.clone()).await;
+            let _waiting = lane.expect();
             return self.publish(&lane.channel, parcel, way).await;
         }
         let _turn = self.alone.lock().await;
@@ -303,6 +347,34 @@ impl Publisher {
             let _ = channel.close().await;
         }
         taken
+    }
+
+    /// Declares the exchange if need be, and waits a moment where servers have to find it first.
+    async fn prepare(&self, session: &Session, exchange: &Exchange<'_>) -> Result<(), AmqpError> {
+        let is_fanout = matches!(exchange, Exchange::Fanout(_));
+        if !self.is_declared(session, exchange)
+            && let Some(spec) = published_exchange(self.facts.layout(&self.config), exchange)
+        {
+            // On the first connection nobody can have lost anything.
+            if is_fanout
+                && session.generation > 1
+                && !exchange_exists(&session.connection, &spec.name).await?
+            {
+                let half = REGROUP / 2;
+                let until = Instant::now() + half + half.mul_f64(fastrand::f64());
+                let mut held = lock(&self.held);
+                held.retain(|_, until| *until > Instant::now());
+                held.entry(spec.name.clone()).or_insert(until);
+            }
+            self.declare(session, &spec).await?;
+        }
+        let held = is_fanout
+            .then(|| lock(&self.held).get(exchange.name()).copied())
+            .flatten();
+        if let Some(until) = held {
+            sleep_until(until).await;
+        }
+        Ok(())
     }
 
     async fn publish(
@@ -336,7 +408,9 @@ impl Publisher {
     /// The channel in force, if it belongs to a connection newer than `after`.
     fn current(&self, kind: LaneKind, after: u64) -> Option<Arc<Lane>> {
         let lane = lock(&self.lanes[kind as usize].current).clone()?;
-        (lane.session.generation > after && lane.session.connection.is_open()).then_some(lane)
+        let fits = lane.session.generation > after && lane.session.connection.is_open();
+        // Those that wait on it keep its channel, and their places.
+        (fits && !lane.is_stalled()).then_some(lane)
     }
 
     /// The channel of this connection, opened if there is none.
@@ -361,6 +435,10 @@ impl Publisher {
             channel,
             blocked,
             session: Arc::clone(session),
+            progress: Mutex::new(Progress {
+                waiting: 0,
+                since: Instant::now(),
+            }),
         });
         *lock(&slot.current) = Some(Arc::clone(&lane));
         Ok(lane)

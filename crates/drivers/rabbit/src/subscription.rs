@@ -364,6 +364,7 @@ impl SubscriptionTask {
     async fn hold(&mut self, active: &Active, session: &Session) -> Option<End> {
         let mut ends = active.ends.clone();
         let interval = self.plan.config().check_interval();
+        let mut counts = Vec::new();
         let mut next_look = Instant::now() + jittered(interval.unwrap_or(Duration::ZERO));
         loop {
             tokio::select! {
@@ -381,7 +382,7 @@ impl SubscriptionTask {
                 }
                 () = tokio::time::sleep_until(next_look), if interval.is_some() => {
                     let found = tokio::select! {
-                        found = inspect(&session.connection, &self.spec, &self.common.facts) => found,
+                        found = inspect(&session.connection, &self.spec, &self.common.facts, &mut counts) => found,
                         end = told(&mut ends) => Some(end),
                         () = until_not_running(self.wishes.clone()) => continue,
                     };

@@ -418,3 +418,54 @@ async fn a_sender_that_wants_to_know_is_told_when_a_confirmation_is_lost() {
     );
     within(driver.close()).await;
 }
+
+#[tokio::test]
+async fn a_fanout_waits_for_servers_that_lost_its_exchange_with_the_broker() {
+    let Some(vhost) = vhost_or_skip("a_fanout_waits_for_servers_that_lost_its_exchange").await
+    else {
+        return;
+    };
+    let (here, there) = (
+        Proxy::start(vhost.broker().port()).await.unwrap(),
+        Proxy::start(vhost.broker().port()).await.unwrap(),
+    );
+    let client = driver(&vhost.url_through(here.port()));
+    let server = driver(&vhost.url_through(there.port()));
+    let (_listener, inbox) = serve(&server, "topic-a", "server-1").await;
+    let to = Destination::Fanout { topic: "topic-a" };
+    send(&client, message(to, "before")).await.unwrap();
+    assert_eq!(inbox.body().await, "before");
+    let settled = async || {
+        queues_of(&vhost)
+            .await
+            .iter()
+            .all(|queue| queue.messages == 0)
+    };
+    while !within(settled()).await {}
+    // As after a restart: the queue is durable, its exchange and binding are gone, and the client is back first.
+    there.refuse(true).await.unwrap();
+    there.cut();
+    assert!(matches!(inbox.event().await, ListenerEvent::Interrupted));
+    vhost.delete_exchange("topic-a_fanout").await.unwrap();
+    here.cut();
+    let back = async {
+        let declared = async || {
+            let all = vhost.exchanges().await.unwrap();
+            all.iter().any(|exchange| exchange.name == "topic-a_fanout")
+        };
+        while !within(declared()).await {}
+        there.refuse(false).await.unwrap();
+    };
+    let (one, two, ()) = tokio::join!(
+        send(&client, message(to, "one")),
+        send(&client, message(to, "two")),
+        back
+    );
+    one.unwrap();
+    two.unwrap();
+    let mut bodies = [inbox.body().await, inbox.body().await];
+    bodies.sort();
+    assert_eq!(bodies, ["one", "two"]);
+    within(client.close()).await;
+    within(server.close()).await;
+}
