@@ -13,11 +13,11 @@ pub const ROOT_VARIABLE: &str = "OSLO_TEST_RABBIT_ROOT";
 /// Folder of RabbitMQ's own scripts in Debian's package; the wrappers in `PATH` insist on being root.
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 
-/// Runs a program inside the root `$1`, where the folder `$2` has the same path as outside. Every step replaces the
-/// process, so that its id is the program's. The mounts are of a namespace of its own and go with it.
+/// Runs a program inside the root `$1`, where the folder of temporary files `$2` has the same path as outside: a node's
+/// own files are there, and certificates that tests hand it. Every step replaces the process, so that its id is the
+/// program's. The mounts are of a namespace of its own and go with it.
 const ENTER: &str = r#"set -e
     mount -t proc proc "$1/proc"
-    mount -t tmpfs tmpfs "$1/tmp"
     mkdir -p "$1$2"
     mount --bind "$2" "$1$2"
     root=$1
@@ -57,23 +57,23 @@ impl Installation {
         enterable && self.script("rabbitmq-server").is_ok() && erl_call_program().is_ok()
     }
 
-    /// A command that runs the RabbitMQ script `name`, which sees the folder `seen` under its own path; of the rest of
-    /// the machine's files only what the installation has.
+    /// A command that runs the RabbitMQ script `name` for the node with the folder `own`, which is a temporary one. Of the
+    /// machine's files it sees, beside temporary ones, only what the installation has.
     ///
     /// # Errors
     ///
     /// When there is no such script.
-    pub(crate) fn command(&self, name: &str, seen: &Path) -> io::Result<Command> {
+    pub(crate) fn command(&self, name: &str, own: &Path) -> io::Result<Command> {
         let script = self.script(name)?;
         let Some(root) = &self.root else {
             let mut plain = command(script);
-            plain.current_dir(seen);
+            plain.current_dir(own);
             return Ok(plain);
         };
         let mut entered = command("unshare");
         entered
             .args(["--mount", "sh", "-c", ENTER, "enter"])
-            .args([root.as_path(), seen, script.as_path()])
+            .args([root, &std::env::temp_dir(), &script])
             // Nothing of this machine's Erlang or locale settings may reach the other release.
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
