@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oslo_messaging_proto::state::calls::{Outcome, TimedOut};
-use oslo_messaging_proto::wire::ids::MsgId;
-use tokio::time::{Instant, sleep};
+use oslo_messaging_proto::wire::ids::{MsgId, UniqueId};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replies::slot::{Ending, Signal, Slot};
 use crate::replies::{Registered, Replies};
+use crate::rpc::again::Question;
 
 /// Servers get this long to come back, and to send the replies they have, before a request that may be lost is sent again;
 /// half of it is jitter. Sent too early, it could run a second time at another server of its topic.
@@ -37,6 +38,7 @@ pub(crate) struct Call<'a> {
     pub(crate) driver: &'a dyn Driver,
     pub(crate) replies: &'a Replies,
     pub(crate) id: MsgId,
+    pub(crate) unique_id: UniqueId,
     pub(crate) request: Outgoing<'a>,
     /// The reply queue the request names.
     pub(crate) reply_queue: Arc<str>,
@@ -109,12 +111,12 @@ impl Call<'_> {
         loop {
             request.mandatory = self.request.mandatory || insist;
             let mut round = self.round(slot, Some(request.clone())).await;
-            if matches!(round, Round::Emptied) && self.is_answered_where_it_ran() {
+            while matches!(round, Round::Emptied) && self.is_answered_where_it_ran() {
                 // Sent again, it could run a second time at another server of the topic. A reply that is still to come
-                // finds its queue again; one that stood in it is lost, and nobody can tell which it was.
+                // finds its queue again; one that stood in it is lost, unless its server gives it once more.
                 round = tokio::select! {
                     round = self.round(slot, None) => round,
-                    () = sleep(self.as_long_again()) => return Err(self.lost()),
+                    () = self.ask_for_reply() => return Err(self.lost()),
                 };
             }
             match round {
@@ -147,6 +149,10 @@ impl Call<'_> {
                     if let Some(ending) = self.until_overdue(slot).await {
                         return Ok(ending);
                     }
+                }
+                // The driver's own time is up with the call's.
+                Round::SendFailed(error) if Instant::now() >= self.deadline => {
+                    return Err(self.timed_out(None, Some(error)));
                 }
                 Round::SendFailed(error) => return Err(error),
                 Round::Unsent(cause) => return Err(self.timed_out(None, cause)),
@@ -189,6 +195,27 @@ impl Call<'_> {
     async fn round(&self, slot: &Slot, request: Option<Outgoing<'_>>) -> Round {
         let mut send = request.map(|request| self.driver.send(request));
         poll_fn(|cx| poll_round(slot, &mut send, cx)).await
+    }
+
+    /// Asks the servers of the topic for the reply, and waits as long as it may take to come.
+    async fn ask_for_reply(&self) {
+        let until = Instant::now() + self.as_long_again();
+        sleep(NOTICE.mul_f64(1.0 + fastrand::f64())).await;
+        let question = Question {
+            request: self.unique_id.to_string(),
+            msg_id: self.id.to_string(),
+            reply_q: self.replies.address().to_string(),
+        };
+        if let Destination::Topic { topic, .. } = self.request.destination
+            && let Ok(body) = question.encode()
+        {
+            let mut message = Outgoing::new(Destination::Fanout { topic }, body);
+            message.deadline = Some(until);
+            if let Err(error) = self.driver.send(message).await {
+                debug!(%error, "nobody was asked for a reply that may be lost");
+            }
+        }
+        sleep_until(until).await;
     }
 
     /// How long a reply that may be lost is waited for: a call that took long so far may take long still.

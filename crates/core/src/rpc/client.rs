@@ -14,6 +14,7 @@ use oslo_messaging_proto::state::calls::Outcome;
 use oslo_messaging_proto::target::{Target, TargetError};
 use oslo_messaging_proto::version::{Version, acceptable};
 use oslo_messaging_proto::wire::context::Context;
+use oslo_messaging_proto::wire::ids::UniqueId;
 use oslo_messaging_proto::wire::request::{CallHead, RequestHead, encode_request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -317,13 +318,15 @@ impl RpcClient {
             reply_q: &reply_queue,
             monitor: self.options.call_monitor_timeout,
         };
-        let body = self.encode(ctx, method, args, Some(head))?;
+        let unique_id = ids::unique_id();
+        let body = self.encode(ctx, method, args, Some(head), unique_id)?;
         let mut request = self.outgoing(destination, body, deadline);
         request.expires = Some(timeout);
         let call = Call {
             driver: &**self.transport.driver(),
             replies: &replies,
             id,
+            unique_id,
             request,
             reply_queue,
             started,
@@ -337,7 +340,7 @@ impl RpcClient {
     async fn cast_within<A: Serialize>(&self, ctx: &Context, method: &str, args: A) -> Result<()> {
         let destination = self.check(false)?;
         let deadline = deadline_after(Instant::now(), self.effective_timeout());
-        let body = self.encode(ctx, method, args, None)?;
+        let body = self.encode(ctx, method, args, None, ids::unique_id())?;
         self.transport
             .driver()
             .send(self.outgoing(destination, body, deadline))
@@ -369,13 +372,14 @@ impl RpcClient {
         method: &str,
         args: A,
         call: Option<CallHead<'_>>,
+        unique_id: UniqueId,
     ) -> Result<Bytes> {
         let head = RequestHead {
             method,
             namespace: self.to.namespace.as_deref(),
             version: self.to.version.as_deref(),
             call,
-            unique_id: ids::unique_id(),
+            unique_id,
         };
         let sent_context = match &self.serializer {
             None => Cow::Borrowed(ctx),

@@ -2,6 +2,7 @@
 
 pub mod access;
 mod address;
+mod again;
 mod call;
 pub mod client;
 mod dispatcher;

@@ -104,6 +104,14 @@ impl RecentReplies {
         Some(kept.reply.clone())
     }
 
+    /// The reply to a request, for a caller that asks for it by name and waits at `queue`.
+    pub(crate) fn again(&mut self, request: UniqueId, queue: &str) -> Option<SealedReply> {
+        let mut latest_first = self.kept.iter_mut().rev();
+        let kept = latest_first.find(|kept| kept.request == request)?;
+        kept.queue = digest(queue);
+        Some(kept.reply.clone())
+    }
+
     /// Where the caller of a request that ran waits now, if it asked again meanwhile.
     pub(crate) fn moved_to(&mut self, request: UniqueId) -> Option<String> {
         if self.moved.is_empty() {

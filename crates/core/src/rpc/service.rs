@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{Instrument, debug, debug_span, error, warn};
 
 use crate::lock::lock;
+use crate::rpc::again::Question;
 use crate::rpc::dispatcher::{Dispatcher, Refused};
 use crate::rpc::failure::{discard, panic_text, panicked, with_last_line};
 use crate::rpc::ids::unique_id;
@@ -91,6 +92,9 @@ impl Service {
             }
         };
         delivery.ack();
+        if let Some(question) = Question::read(&request) {
+            return self.find_reply(question);
+        }
         match request.unique_id() {
             Some(id) if !lock(&self.seen).insert(id) => {
                 debug!(unique_id = id, "dropped a request that came before");
@@ -99,6 +103,20 @@ impl Service {
             }
             _ => Accepted::New(request),
         }
+    }
+
+    /// The reply that is asked for, if it was given here.
+    fn find_reply(&self, question: Question) -> Accepted {
+        let id = question.unique_id();
+        let reply = id.and_then(|id| lock(&self.recent).again(id, &question.reply_q));
+        let Some(reply) = reply else {
+            return Accepted::Nothing;
+        };
+        let to = ReplyTo {
+            queue: question.reply_q,
+            msg_id: question.msg_id,
+        };
+        Accepted::Again(to, reply)
     }
 
     /// The reply that the broker may have lost, for a request that came again.

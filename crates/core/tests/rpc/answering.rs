@@ -315,3 +315,31 @@ async fn a_caller_that_asks_again_from_another_queue_is_answered_there_and_its_r
     assert_eq!(driver.next_sent().await.to, "reply queue new");
     assert_eq!(desk.started(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_is_given_once_more_to_who_asks_for_it_and_other_servers_stay_silent() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let _server = server(&driver, &desk).await;
+    let id = format!("{:032x}", 7);
+    driver.deliver(format!(
+        r#"{{"method": "echo", "args": {{"value": 7}}, "_msg_id": "m1", "_reply_q": "q", "_unique_id": "{id}"}}"#
+    ));
+    let first = driver.next_sent().await;
+    let ask = |request: &str, unique: u32| {
+        format!(
+            r#"{{"method": "oslo_rpc_reply_again_ignore_errors", "args": {{"request": "{request}", "msg_id": "m1",
+            "reply_q": "elsewhere"}}, "_unique_id": "{unique:032x}"}}"#
+        )
+    };
+    driver.deliver(ask(&id, 100));
+    let again = driver.next_sent().await;
+    assert_eq!(again.to, "reply queue elsewhere");
+    assert_eq!(again.text("_msg_id"), "m1");
+    assert_eq!(again.message().get("result"), first.message().get("result"));
+    let unknown = driver.deliver(ask(&format!("{:032x}", 8), 101));
+    driver.settled(unknown).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((driver.sent_count(), desk.started()), (0, 1));
+}

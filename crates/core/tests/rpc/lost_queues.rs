@@ -112,6 +112,19 @@ async fn a_call_waits_on_when_the_reply_queue_alone_was_emptied_unless_one_serve
     driver.event(ListenerEvent::Interrupted);
     driver.event(ListenerEvent::Emptied);
     driver.event(ListenerEvent::Restored { recreated: false });
+    let question = driver.next_sent().await;
+    assert_eq!(
+        question.to, "fanout topic-a",
+        "whoever ran it has the reply"
+    );
+    assert_eq!(
+        question.text("method"),
+        "oslo_rpc_reply_again_ignore_errors"
+    );
+    let args = question.message().get("args").unwrap().to_string();
+    for id in ["_unique_id", "_msg_id", "_reply_q"] {
+        assert!(args.contains(&sent.text(id)), "{args}");
+    }
     sleep(Duration::from_secs(19)).await;
     assert_eq!(driver.sent_count(), 0, "another server would run it again");
     driver.deliver(result(&sent, 1));
@@ -130,6 +143,7 @@ async fn a_call_waits_on_when_the_reply_queue_alone_was_emptied_unless_one_serve
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     assert!(error.is_retryable());
     assert_eq!(start.elapsed().as_secs(), 2);
+    assert_eq!(driver.next_sent().await.to, "fanout topic-a");
 
     // The one server that took it knows it by its id, and has the reply.
     let to_server = call(&client(&driver).server("server-1"));
