@@ -407,7 +407,7 @@ impl Inner {
                 }
                 None
             }
-            error = self.ended(&connection) => {
+            error = self.ended(&connection, generation) => {
                 self.events.tell(Event::Disconnected {
                     purpose: self.purpose,
                     host: host.to_string(),
@@ -419,10 +419,11 @@ impl Inner {
     }
 
     /// Why the connection is over, also if only the broker is gone.
-    async fn ended(&self, connection: &Connection) -> AmqpError {
+    async fn ended(&self, connection: &Connection, generation: u64) -> AmqpError {
         tokio::select! {
             error = connection.closed() => error,
             () = until_dead(connection, &self.pulse, self.publishes) => {
+                self.pulse.note_dead(self.publishes, generation);
                 tracing::warn!(purpose = self.purpose, "the broker does not answer any more; its connection is given up");
                 match connection.close(Duration::from_millis(1)).await {
                     Ok(()) => connection.closed().await,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use oslo_messaging_core::driver::{BoxFuture, Inbox, Listener, Subscription};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
-use oslo_messaging_core::events::EventSource;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -14,7 +13,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::config::RabbitConfig;
 use crate::connection::Link;
 use crate::error::closed_error;
-use crate::facts::Facts;
 use crate::plan::Plan;
 use crate::subscription::{CLOSE_LIMIT, Common, SubscriptionTask, Wish};
 
@@ -36,15 +34,14 @@ impl Consumers {
         link: Link,
         config: Arc<RabbitConfig>,
         control_exchange: String,
-        facts: Arc<Facts>,
-        events: EventSource,
+        common: Common,
     ) -> Self {
         Self {
             link: Arc::new(link),
             config,
             control_exchange,
             tasks: Mutex::default(),
-            common: Arc::new(Common::new(facts, events)),
+            common: Arc::new(common),
         }
     }
 

@@ -235,7 +235,8 @@ impl<'a> Wanted<'a> {
             Ok(true) => Ok(true),
             Ok(false) => {
                 let classic = !self.spec.queue.is_quorum() && !self.spec.queue.is_stream();
-                if self.exchange.is_less_durable(exchange) && !self.spec.private && classic {
+                let allowed = classic && !self.spec.private && !facts.transient_refused();
+                if allowed && self.exchange.is_less_durable(exchange) {
                     // Wire: the reference then declares the queue non-durable too, which it must be for both.
                     self.queue = Form::Declared { durable: false };
                 }

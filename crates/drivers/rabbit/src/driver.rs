@@ -20,6 +20,7 @@ use crate::error::closed_error;
 use crate::facts::Facts;
 use crate::publisher::Publisher;
 use crate::pulse::Pulse;
+use crate::subscription::Common;
 
 /// The RabbitMQ driver, `rabbit://` and `kombu://`.
 ///
@@ -76,9 +77,14 @@ impl RabbitDriver {
                 Arc::clone(&config),
                 exchange.clone(),
                 Arc::clone(&facts),
-                pulse,
+                Arc::clone(&pulse),
             ),
-            consumers: Consumers::new(consuming, config, exchange, facts, events.clone()),
+            consumers: Consumers::new(
+                consuming,
+                config,
+                exchange,
+                Common::new(facts, events.clone(), pulse),
+            ),
             events,
             capabilities,
             closed: AtomicBool::new(false),

@@ -228,6 +228,11 @@ pub(crate) fn is_internal(error: &AmqpError) -> bool {
     error.code() == Some(code::INTERNAL_ERROR)
 }
 
+/// Whether the user may not do it.
+pub(crate) fn is_refused(error: &AmqpError) -> bool {
+    error.kind() == AmqpKind::ChannelClosed && error.code() == Some(code::ACCESS_REFUSED)
+}
+
 /// Whether the queue belongs to another connection.
 pub(crate) fn is_locked(error: &AmqpError) -> bool {
     error.kind() == AmqpKind::ChannelClosed && error.code() == Some(code::RESOURCE_LOCKED)

@@ -27,7 +27,7 @@ use crate::config::RabbitConfig;
 use crate::connection::{Link, Patience, Session};
 use crate::declare::{Variant, exchange_exists};
 use crate::error::{
-    Place, is_final_for_message, is_missing, is_oversize, nacked_error, publish_error,
+    Place, is_final_for_message, is_missing, is_oversize, is_refused, nacked_error, publish_error,
     unconfirmed_error, undeliverable_error,
 };
 use crate::facts::Facts;
@@ -50,6 +50,9 @@ const REGROUP: Duration = Duration::from_millis(1500);
 const REBINDING: Duration = Duration::from_secs(600);
 /// A binding that does not help is not made again sooner.
 const REBIND_EVERY: Duration = Duration::from_secs(1);
+
+/// A permission that is refused for so long is refused for good.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// Exchanges remembered as declared; beyond it the memory starts anew.
 const MAX_DECLARED: usize = 10_000;
@@ -264,6 +267,7 @@ impl Publisher {
             mandatory: parcel.mandatory,
         };
         let mut insist_until = None;
+        let mut refused_at = None;
         loop {
             let session = match self.current(parcel.lane(), after) {
                 Some(lane) => Arc::clone(&lane.session),
@@ -314,7 +318,11 @@ impl Publisher {
                 }
                 Fault::Nacked | Fault::Returned(..) => {}
             }
-            if fault.is_final() || !patience.allows_after(1) {
+            // While a virtual host is deleted everything is refused; then the connection ends, and the message waits.
+            let refused = matches!(&fault, Fault::Amqp(error) if is_refused(error));
+            let may_pass =
+                refused && refused_at.get_or_insert_with(Instant::now).elapsed() < REFUSED_FOR;
+            if (fault.is_final() && !may_pass) || !patience.allows_after(1) {
                 return Err(self.error(parcel, &session, fault));
             }
             if after != session.generation {

@@ -4,8 +4,8 @@
 //! A heartbeat of the usual length notices that after two minutes. So whenever nothing comes although something should,
 //! the broker is asked a question that costs it next to nothing; what it has to read first is allowed for.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oslo_messaging_amqp::Connection;
@@ -22,8 +22,10 @@ const IDLE: Duration = Duration::from_secs(10);
 const RECENT: Duration = Duration::from_secs(10);
 /// Time for the answer.
 const ANSWER: Duration = Duration::from_secs(2);
+/// When the driver's other connection was found dead so shortly ago, half the silence and half the time for the answer do.
+const SUSPICIOUS: Duration = Duration::from_secs(5);
 /// The slowest way, in bytes a second, over which what was published before the question may still be on its way.
-const SLOWEST: f64 = 65_536.0;
+const SLOWEST: f64 = 131_072.0;
 
 /// What the connections of one driver know of each other.
 #[derive(Debug)]
@@ -33,6 +35,10 @@ pub(crate) struct Pulse {
     /// Their bytes.
     unconfirmed_bytes: AtomicUsize,
     last_send: Mutex<Option<Instant>>,
+    /// When a connection was last found dead.
+    found_dead: Mutex<Option<Instant>>,
+    /// The consuming connection that was last found dead; 0 for none.
+    dead_consumer: AtomicU64,
     /// The broker took login and virtual host once.
     welcomed: AtomicBool,
     connected: watch::Sender<u64>,
@@ -45,6 +51,8 @@ impl Pulse {
             unconfirmed: AtomicUsize::new(0),
             unconfirmed_bytes: AtomicUsize::new(0),
             last_send: Mutex::default(),
+            found_dead: Mutex::default(),
+            dead_consumer: AtomicU64::new(0),
             welcomed: AtomicBool::new(false),
             connected: watch::Sender::new(0),
         }
@@ -73,15 +81,29 @@ impl Pulse {
         self.connected.subscribe()
     }
 
+    /// Notes that a broker does not answer on a connection any more.
+    pub(crate) fn note_dead(&self, publishes: bool, generation: u64) {
+        *lock(&self.found_dead) = Some(Instant::now());
+        if !publishes {
+            self.dead_consumer.store(generation, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the broker may still believe that the consumers of this connection are alive.
+    pub(crate) fn left_dead_consumers(&self, generation: u64) -> bool {
+        generation != 0 && self.dead_consumer.load(Ordering::Relaxed) == generation
+    }
+
+    fn is_suspicious(&self) -> bool {
+        lock(&self.found_dead).is_some_and(|at| at.elapsed() < SUSPICIOUS)
+    }
+
     fn is_waiting(&self) -> bool {
         self.unconfirmed.load(Ordering::Relaxed) > 0
     }
 
     fn sent_recently(&self) -> bool {
-        let mut last = self
-            .last_send
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last_send);
         if self.is_waiting() {
             *last = Some(Instant::now());
         }
@@ -113,10 +135,7 @@ impl Drop for Expected<'_> {
             .fetch_sub(self.bytes, Ordering::Relaxed);
         if pulse.unconfirmed.fetch_sub(1, Ordering::Relaxed) == 1 {
             // The last one: until then `sent_recently` sees that there are some.
-            let mut last = pulse
-                .last_send
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut last = lock(&pulse.last_send);
             *last = Some(Instant::now());
         }
     }
@@ -126,9 +145,10 @@ impl Drop for Expected<'_> {
 pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes: bool) {
     loop {
         sleep(LOOK).await;
+        let share = if pulse.is_suspicious() { 2 } else { 1 };
         let quiet = pulse
             .patience(publishes)
-            .is_some_and(|patience| connection.silence() >= patience);
+            .is_some_and(|patience| connection.silence() >= patience / share);
         // A broker that is short of memory leaves publishers' questions unread.
         if !quiet || connection.blocked_reason().is_some() {
             continue;
@@ -137,7 +157,7 @@ pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes
             true => pulse.unconfirmed_bytes.load(Ordering::Relaxed),
             false => 0,
         };
-        let limit = ANSWER + Duration::from_secs_f64(ahead as f64 / SLOWEST);
+        let limit = ANSWER / share + Duration::from_secs_f64(ahead as f64 / SLOWEST);
         let asked = Instant::now();
         let answered = timeout(limit, async {
             connection.open_channel().await?.close().await
@@ -150,6 +170,10 @@ pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes
             Err(_) => return,
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -175,5 +199,11 @@ mod tests {
         );
         sleep(RECENT).await;
         assert_eq!(pulse.patience(false), Some(IDLE));
+        pulse.note_dead(true, 3);
+        assert!(pulse.is_suspicious() && !pulse.left_dead_consumers(3));
+        pulse.note_dead(false, 4);
+        assert!(pulse.left_dead_consumers(4) && !pulse.left_dead_consumers(3));
+        sleep(SUSPICIOUS).await;
+        assert!(!pulse.is_suspicious());
     }
 }

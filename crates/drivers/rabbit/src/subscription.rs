@@ -14,7 +14,7 @@ use oslo_messaging_core::driver::{Inbox, ListenerEvent, Retry};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 use oslo_messaging_core::events::{Event, EventSource};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::canary::Canary;
 use crate::connection::{Link, Patience, Session};
@@ -24,6 +24,7 @@ use crate::error::{Place, is_final_for_listener, is_internal, listen_error};
 use crate::facts::Facts;
 use crate::inspect::inspect;
 use crate::plan::{Losses, Plan};
+use crate::pulse::Pulse;
 use crate::topology::{Argument, Arguments, ConsumerSpec, SubscriptionSpec};
 
 /// Longest an orderly end of a subscription may take.
@@ -31,6 +32,9 @@ pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A subscription that held this long was no failure; the waits before repairs begin anew.
 const STEADY: Duration = Duration::from_secs(5);
+
+/// For about so long, or two heartbeats, a broker believes that a client is alive that is gone.
+const BELIEF: Duration = Duration::from_secs(60);
 
 /// So often a starting subscription may meet an internal error of the broker.
 const INTERNAL_ERRORS: u32 = 3;
@@ -58,17 +62,20 @@ pub(crate) struct Common {
     pub(crate) canary: Canary,
     /// Where news goes.
     pub(crate) events: EventSource,
+    /// What is known of the connections.
+    pulse: Arc<Pulse>,
 }
 
 impl Common {
     /// For a driver without subscriptions.
-    pub(crate) fn new(facts: Arc<Facts>, events: EventSource) -> Self {
+    pub(crate) fn new(facts: Arc<Facts>, events: EventSource, pulse: Arc<Pulse>) -> Self {
         Self {
             consumers: AtomicUsize::new(0),
             faults: Mutex::default(),
             facts,
             canary: Canary::new(),
             events,
+            pulse,
         }
     }
 
@@ -129,12 +136,14 @@ struct History {
     transient: bool,
     /// How often it was in force.
     times: u16,
+    /// The broker may still believe that its former consumers are alive, and serve them.
+    haunted: bool,
 }
 
 /// A subscription in force, counted as such while it lives.
 struct Active {
     channel: Channel,
-    ends: watch::Receiver<Option<End>>,
+    ends: Ends,
     since: Instant,
     count: usize,
     common: Arc<Common>,
@@ -177,7 +186,7 @@ impl SubscriptionTask {
                     self.announce(&mut history);
                     history.generation = session.generation;
                     history.times = history.times.saturating_add(1);
-                    let Some(end) = self.hold(&active, &session).await else {
+                    let Some(end) = self.hold(&active, &session, history.haunted).await else {
                         return self.end(&active.channel).await;
                     };
                     // A lost connection is nothing the subscription did; the link has waits of its own.
@@ -236,9 +245,10 @@ impl SubscriptionTask {
             Err(fault) => return Some(Err(fault)),
         };
         let ends = Ends::new(Arc::clone(&self.inbox), &channel);
+        history.haunted = self.common.pulse.left_dead_consumers(history.generation);
         let patience = self.plan.config().listen_deadline();
         // Not given up half-way: RabbitMQ lets the answer to a consume be overtaken by the answer to the close.
-        let consumed = timeout(patience, self.consume(&channel, &ends, history.times)).await;
+        let consumed = timeout(patience, self.consume(&channel, &ends, history)).await;
         let wanted = *self.wishes.borrow() == Wish::Run;
         if !wanted || !matches!(consumed, Ok(Ok(()))) {
             // Consumers in force hold their channel, so it has to be told.
@@ -253,7 +263,7 @@ impl SubscriptionTask {
         let count = self.spec.consumers.len();
         self.common.consumers.fetch_add(count, Ordering::Relaxed);
         Some(Ok(Active {
-            ends: ends.watch(),
+            ends,
             channel,
             since: Instant::now(),
             count,
@@ -299,8 +309,15 @@ impl SubscriptionTask {
         Ok(declared)
     }
 
-    async fn consume(&self, channel: &Channel, ends: &Ends, times: u16) -> Result<(), SetupFault> {
+    async fn consume(
+        &self,
+        channel: &Channel,
+        ends: &Ends,
+        history: &History,
+    ) -> Result<(), SetupFault> {
         for (number, consumer) in self.spec.consumers.iter().enumerate() {
+            let prior = consumer.alone || history.haunted;
+            let times = if prior { history.times } else { 0 };
             let is_stream = consumer.queue.is_stream();
             let offsets = is_stream.then_some(&self.offsets);
             let sink = ends.sink(number, offsets);
@@ -361,10 +378,12 @@ impl SubscriptionTask {
     }
 
     /// Waits until the subscription is lost, or `None`: not wanted any more.
-    async fn hold(&mut self, active: &Active, session: &Session) -> Option<End> {
-        let mut ends = active.ends.clone();
+    async fn hold(&mut self, active: &Active, session: &Session, haunted: bool) -> Option<End> {
+        let mut ends = active.ends.watch();
         let interval = self.plan.config().check_interval();
         let mut counts = Vec::new();
+        let heartbeat = session.connection.heartbeat().unwrap_or(BELIEF);
+        let mut relax_at = haunted.then(|| Instant::now() + 2 * heartbeat + BELIEF / 4);
         let mut next_look = Instant::now() + jittered(interval.unwrap_or(Duration::ZERO));
         loop {
             tokio::select! {
@@ -380,7 +399,13 @@ impl SubscriptionTask {
                         return None;
                     }
                 }
-                () = tokio::time::sleep_until(next_look), if interval.is_some() => {
+                () = sleep_until(relax_at.unwrap_or(next_look)), if relax_at.is_some() => {
+                    relax_at = None;
+                    if let Err(fault) = self.relax(active).await {
+                        return Some(fault.end);
+                    }
+                }
+                () = sleep_until(next_look), if interval.is_some() => {
                     let found = tokio::select! {
                         found = inspect(&session.connection, &self.spec, &self.common.facts, &mut counts) => found,
                         end = told(&mut ends) => Some(end),
@@ -393,6 +418,24 @@ impl SubscriptionTask {
                 }
             }
         }
+    }
+
+    /// Takes no more than its share of what several servers consume, now that the broker has given up its predecessors.
+    async fn relax(&self, active: &Active) -> Result<(), SetupFault> {
+        let shared =
+            |(_, consumer): &(usize, &ConsumerSpec)| !consumer.alone && !consumer.queue.is_stream();
+        for (number, consumer) in self.spec.consumers.iter().enumerate().filter(shared) {
+            active.channel.cancel(consumer.tag).await?;
+            let consume = Consume {
+                queue: &consumer.queue.name,
+                tag: consumer.tag,
+                arguments: table(&consumer.arguments),
+                ..Consume::default()
+            };
+            let sink = active.ends.sink(number, None);
+            active.channel.consume_with(&consume, sink).await?;
+        }
+        Ok(())
     }
 
     /// Lets go of a subscription that was lost.
@@ -531,8 +574,8 @@ impl Losses {
     }
 }
 
-/// The arguments of a consumer that was in force so many times: from where its stream was read to, and before its own
-/// predecessor, which the broker may believe to be alive for minutes and would go on serving.
+/// The arguments of a consumer: from where its stream was read to, or before the predecessors it had, `times` above 0 of
+/// them, which the broker may believe to be alive for minutes and would go on serving.
 fn consumer_arguments(
     consumer: &ConsumerSpec,
     offsets: Option<&Arc<Offsets>>,
@@ -544,7 +587,7 @@ fn consumer_arguments(
             let next = i64::try_from(next).unwrap_or(i64::MAX);
             arguments = vec![("x-stream-offset", Argument::Number(next))];
         }
-    } else if consumer.alone && times > 0 {
+    } else if times > 0 {
         arguments.push(("x-priority", Argument::Number(times.into())));
     }
     arguments

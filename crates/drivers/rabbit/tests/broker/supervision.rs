@@ -43,7 +43,7 @@ async fn a_consumer_that_died_in_silence_is_noticed_and_consumes_again_on_the_sa
         return;
     };
     let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
-    let driver = watchful(&vhost.url_through(proxy.port()));
+    let driver = watchful(&durable(&vhost.url_through(proxy.port())));
     let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
     let (_replies, other) = listen(&driver, Subscription::Replies).await.unwrap();
     forget_consumers(&vhost, "topic-a.server-1").await;
@@ -268,9 +268,7 @@ async fn a_blocked_broker_is_told_and_a_size_it_refused_is_not_tried_again() {
     let Some(node) = Node::boot_or_skip("a_blocked_broker_is_told").await else {
         return;
     };
-    node.run("application:set_env(rabbit, max_message_size, 100000)")
-        .await
-        .unwrap();
+    limit_messages(&node, 100_000).await;
     let driver = driver(&node.url(""));
     let mut events = driver.events();
     let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;

@@ -16,6 +16,7 @@ use oslo_messaging_core::events::{Event, Events};
 use oslo_messaging_proto::url::TransportUrl;
 use oslo_messaging_rabbit::config::RabbitConfig;
 use oslo_messaging_rabbit::driver::RabbitDriver;
+use oslo_messaging_testkit::rabbit::Broker;
 use oslo_messaging_testkit::rabbit::vhost::{Queue, Vhost};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
@@ -216,4 +217,25 @@ pub(crate) async fn event<T>(events: &mut Events, wanted: impl Fn(&Event) -> Opt
         }
     })
     .await
+}
+
+/// Whether the brokers of this run refuse transient queues, as RabbitMQ 4.3 does.
+pub(crate) fn transient_refused() -> bool {
+    let config = std::env::var(oslo_messaging_testkit::rabbit::node::CONFIG_VARIABLE);
+    config.is_ok_and(|config| config.contains("transient_nonexcl_queues = false"))
+}
+
+/// A URL whose topics are durable classic queues, which every RabbitMQ takes.
+pub(crate) fn durable(url: &str) -> String {
+    format!("{url}?amqp_durable_queues=true")
+}
+
+/// Lowers the largest message a private node takes, on whatever release.
+pub(crate) async fn limit_messages(broker: &Broker, bytes: u32) {
+    broker
+        .run(&format!(
+            "application:set_env(rabbit, max_message_size, {bytes}), persistent_term:put(max_message_size, {bytes})"
+        ))
+        .await
+        .unwrap();
 }
