@@ -290,7 +290,7 @@ pub enum ListenerEvent {
     /// Deliveries have stopped: the connection or the consumer was lost. The driver is repairing it.
     Interrupted,
     /// The old queue cannot be had any more, and another one takes its place: from now on this is the
-    /// subscription's address. Comes before the `Restored` that follows, which says `recreated`.
+    /// subscription's address. What was sent to the old one does not arrive. Comes before the `Restored` that follows.
     Renamed {
         /// What [`Listener::address`] would say of a new subscription.
         address: String,

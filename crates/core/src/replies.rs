@@ -29,6 +29,9 @@ pub(crate) mod slot;
 
 /// A confirmation that is handled this shortly after the loss was noticed was sent before it.
 const CONFIRM_SLACK: Duration = Duration::from_millis(100);
+/// So many calls ask for lost replies in so long a time.
+const QUESTIONS: u32 = 256;
+const QUESTIONS_WITHIN: Duration = Duration::from_secs(5);
 /// Closing waits no longer than this for the listener.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -57,6 +60,8 @@ struct State {
     ended: Option<Ended>,
     /// When deliveries stopped, until they flow again.
     lost_at: Option<Instant>,
+    /// Since when how many questions for lost replies were asked.
+    asked: Option<(Instant, u32)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,6 +117,22 @@ impl Replies {
         let mut interrupted = self.shared.interrupted.subscribe();
         // The sender lives as long as we do.
         let _ = interrupted.wait_for(|interrupted| !interrupted).await;
+    }
+
+    /// Whether one more call may ask all servers of its topic for its reply. Bounded: every question goes to every server.
+    pub(crate) fn may_ask(&self) -> bool {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        match &mut state.asked {
+            Some((since, count)) if now.duration_since(*since) < QUESTIONS_WITHIN => {
+                *count += 1;
+                *count <= QUESTIONS
+            }
+            asked => {
+                *asked = Some((now, 1));
+                true
+            }
+        }
     }
 
     /// How many calls wait.
@@ -203,6 +224,7 @@ impl Shared {
                 alarm_at: None,
                 ended: None,
                 lost_at: None,
+                asked: None,
             }),
             alarm: Notify::new(),
             interrupted: watch::Sender::new(false),

@@ -73,11 +73,14 @@ impl Slot {
         }
     }
 
-    /// Tells the caller that no reply can come where its request said, sent or not.
+    /// Tells the caller that no reply comes any more where its request said.
     pub(crate) fn note_moved(&self) {
         let mut state = self.lock();
-        state.sent_at = None;
-        state.lost = true;
+        if state.sent_at.is_some() {
+            state.emptied = true;
+        } else {
+            state.lost = true;
+        }
         wake(state);
     }
 

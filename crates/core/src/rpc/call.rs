@@ -116,8 +116,10 @@ impl Call<'_> {
                 // finds its queue again; one that stood in it is lost, unless its server gives it once more.
                 round = tokio::select! {
                     round = self.round(slot, None) => round,
-                    () = self.ask_for_reply() => return Err(self.lost()),
+                    () = self.ask_for_reply(self.as_long_again()) => return Err(self.lost()),
                 };
+                let address = self.replies.address();
+                self.readdress(&mut request, &mut reply_queue, &address)?;
             }
             match round {
                 Round::Ended(ending) => return Ok(ending),
@@ -129,8 +131,10 @@ impl Call<'_> {
                     let address = self.replies.address();
                     self.readdress(&mut request, &mut reply_queue, &address)?;
                     pause = REOFFER_FIRST;
-                    if let Some(ending) = self.pause(slot, self.grace()).await {
-                        return Ok(ending);
+                    // Whoever ran it may have its reply still.
+                    tokio::select! {
+                        ending = ended(slot) => return Ok(ending),
+                        () = self.ask_for_reply(jittered(self.grace())) => {}
                     }
                 }
                 Round::SendFailed(error) if insist && error.kind() == ErrorKind::Undeliverable => {
@@ -197,16 +201,17 @@ impl Call<'_> {
         poll_fn(|cx| poll_round(slot, &mut send, cx)).await
     }
 
-    /// Asks the servers of the topic for the reply, and waits as long as it may take to come.
-    async fn ask_for_reply(&self) {
-        let until = Instant::now() + self.as_long_again();
-        sleep(NOTICE.mul_f64(1.0 + fastrand::f64())).await;
+    /// Asks the servers of the topic for the reply, and waits so long for it to come.
+    async fn ask_for_reply(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        sleep(jittered(2 * NOTICE).min(wait / 4)).await;
         let question = Question {
             request: self.unique_id.to_string(),
             msg_id: self.id.to_string(),
             reply_q: self.replies.address().to_string(),
         };
         if let Destination::Topic { topic, .. } = self.request.destination
+            && self.replies.may_ask()
             && let Ok(body) = question.encode()
         {
             let mut message = Outgoing::new(Destination::Fanout { topic }, body);
@@ -215,7 +220,9 @@ impl Call<'_> {
                 debug!(%error, "nobody was asked for a reply that may be lost");
             }
         }
-        sleep_until(until).await;
+        // The fanout may have waited for the servers to come back.
+        let answer = Instant::now() + NOTICE.min(wait / 4);
+        sleep_until(until.max(answer)).await;
     }
 
     /// How long a reply that may be lost is waited for: a call that took long so far may take long still.
@@ -245,8 +252,7 @@ impl Call<'_> {
 
     /// Waits a jittered while, unless the call ends before.
     async fn pause(&self, slot: &Slot, about: Duration) -> Option<Ending> {
-        let half = about / 2;
-        let pause = sleep(half + half.mul_f64(fastrand::f64()));
+        let pause = sleep(jittered(about));
         tokio::select! {
             ending = ended(slot) => Some(ending),
             () = pause => None,
@@ -280,6 +286,12 @@ impl Call<'_> {
         .with("msg_id", self.id.to_string())
         .with("reply_queue", &*self.replies.address())
     }
+}
+
+/// The second half of a wait at random.
+fn jittered(about: Duration) -> Duration {
+    let half = about / 2;
+    half + half.mul_f64(fastrand::f64())
 }
 
 /// Resolves with the end of the call. News that queues were lost changes nothing for one that is sent again anyway.

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 const COUNT: usize = 1024;
 const TOTAL_BYTES: usize = 1 << 20;
 const LARGEST: usize = 64 << 10;
-/// How many callers that moved while their requests ran are remembered.
-const MOVED: usize = 256;
+/// How many callers that moved before their requests were answered are remembered.
+const MOVED: usize = 1024;
 /// For how long after the broker came back without its queues callers may ask again.
 const WINDOW: Duration = Duration::from_secs(60);
 /// A caller that asks again so long after it was answered has not seen the answer.
@@ -87,10 +87,7 @@ impl RecentReplies {
     ) -> Option<SealedReply> {
         let mut latest_first = self.kept.iter_mut().rev();
         let Some(kept) = latest_first.find(|kept| kept.request == request) else {
-            if self.moved.len() == MOVED {
-                self.moved.pop_front();
-            }
-            self.moved.push_back((request, queue.to_owned()));
+            self.note_moved(request, queue);
             return None;
         };
         let asks_from_elsewhere = kept.queue != digest(queue);
@@ -104,12 +101,23 @@ impl RecentReplies {
         Some(kept.reply.clone())
     }
 
-    /// The reply to a request, for a caller that asks for it by name and waits at `queue`.
+    /// The reply to a request, for a caller that asks for it by name and waits at `queue`. If there is none yet, the one to
+    /// come goes there.
     pub(crate) fn again(&mut self, request: UniqueId, queue: &str) -> Option<SealedReply> {
         let mut latest_first = self.kept.iter_mut().rev();
-        let kept = latest_first.find(|kept| kept.request == request)?;
+        let Some(kept) = latest_first.find(|kept| kept.request == request) else {
+            self.note_moved(request, queue);
+            return None;
+        };
         kept.queue = digest(queue);
         Some(kept.reply.clone())
+    }
+
+    fn note_moved(&mut self, request: UniqueId, queue: &str) {
+        if self.moved.len() == MOVED {
+            self.moved.pop_front();
+        }
+        self.moved.push_back((request, queue.to_owned()));
     }
 
     /// Where the caller of a request that ran waits now, if it asked again meanwhile.

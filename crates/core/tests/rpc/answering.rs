@@ -342,4 +342,11 @@ async fn a_reply_is_given_once_more_to_who_asks_for_it_and_other_servers_stay_si
     driver.settled(unknown).await;
     sleep(Duration::from_secs(1)).await;
     assert_eq!((driver.sent_count(), desk.started()), (0, 1));
+
+    // Should it still come here, its caller is known to have moved.
+    driver.deliver(format!(
+        r#"{{"method": "echo", "args": {{"value": 8}}, "_msg_id": "m1", "_reply_q": "q", "_unique_id": "{:032x}"}}"#,
+        8
+    ));
+    assert_eq!(driver.next_sent().await.to, "reply queue elsewhere");
 }

@@ -20,6 +20,11 @@ async fn a_call_whose_queue_the_broker_lost_is_sent_again_with_the_same_bytes() 
     sleep(Duration::from_secs(2)).await;
     driver.event(ListenerEvent::Restored { recreated: true });
     let back = Instant::now();
+    let question = driver.next_sent().await;
+    assert_eq!(
+        question.to, "fanout topic-a",
+        "whoever ran it has the reply"
+    );
     let again = driver.next_sent().await;
     assert_eq!(again.body, first.body, "same message id, same unique id");
     let grace = again.at - back;
@@ -225,6 +230,7 @@ async fn a_call_whose_reply_queue_was_replaced_is_sent_again_with_the_new_name_a
         address: "reply_elsewhere".into(),
     });
     driver.event(ListenerEvent::Restored { recreated: true });
+    assert_eq!(driver.next_sent().await.to, "fanout topic-a");
     let again = driver.next_sent().await;
     assert_eq!(again.text("_reply_q"), "reply_elsewhere");
     assert_ne!(old, "reply_elsewhere");
@@ -304,4 +310,28 @@ async fn a_request_that_may_have_arrived_is_sent_again_only_when_its_reply_is_ov
     let careful = call(&client.resend(false));
     let error = careful.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_reply_queue_alone_was_replaced_asks_for_the_reply_at_the_new_one() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let call = call(&client(&driver));
+    let first = driver.next_sent().await;
+    sleep(Duration::from_secs(1)).await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Renamed {
+        address: "reply_elsewhere".into(),
+    });
+    driver.event(ListenerEvent::Restored { recreated: false });
+    let question = driver.next_sent().await;
+    assert_eq!(question.to, "fanout topic-a");
+    let args = question.message().get("args").unwrap().to_string();
+    assert!(
+        args.contains("reply_elsewhere") && args.contains(&first.text("_unique_id")),
+        "{args}"
+    );
+    driver.deliver(result(&first, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+    assert_eq!(driver.sent_count(), 0);
 }

@@ -4,10 +4,14 @@
 //! found by asking otherwise, never by reading the broker's words. What cannot be used is told with the name of the
 //! entity and both settings. Nothing here deletes anything.
 
+use std::time::Duration;
+
 use oslo_messaging_amqp::{
     Channel, Connection, Error as AmqpError, ErrorKind as AmqpKind, ExchangeDeclare, QueueDeclare,
     Table, Value,
 };
+
+use tokio::time::timeout;
 
 use crate::delivery::End;
 use crate::error::{is_mismatch, is_missing};
@@ -18,6 +22,11 @@ use crate::topology::{
 
 /// More changes of mind about one queue mean that somebody else is changing it all the time.
 const MOST_CHANGES: u8 = 6;
+
+/// Longest a queue of our own may take to answer before another one takes its place,
+const OWN: Duration = Duration::from_secs(3);
+/// and a shared one before it is asked again on a new channel.
+const SHARED: Duration = Duration::from_secs(5);
 
 /// A declaration or subscription the broker did not grant.
 #[derive(Debug)]
@@ -50,6 +59,15 @@ impl SetupFault {
     /// The broker left a question unanswered.
     pub(crate) fn silent() -> Self {
         Self::about(End::Silent, "channel".to_owned())
+    }
+
+    /// A queue does not answer, as one whose leader is on a node that hangs. Its connection may be well.
+    fn stuck(consumer: &ConsumerSpec) -> Self {
+        let entity = format!("queue {}", consumer.queue.name);
+        let end = End::Dead(format!("{entity} does not answer"));
+        let mut fault = Self::about(end, entity);
+        fault.name_is_taken = consumer.private;
+        fault
     }
 
     /// Somebody else consumes the private queue of this name.
@@ -113,6 +131,17 @@ pub(crate) async fn exchange_exists(
     }
 }
 
+/// What the broker answers about a queue, if it does in time: of those of our own there can be others, so they are waited
+/// for less.
+pub(crate) async fn in_time<T>(
+    consumer: &ConsumerSpec,
+    answer: impl Future<Output = T>,
+) -> Result<T, SetupFault> {
+    let limit = if consumer.private { OWN } else { SHARED };
+    let answer = timeout(limit, answer).await;
+    answer.map_err(|_| SetupFault::stuck(consumer))
+}
+
 /// Which queues of a subscription are missing.
 pub(crate) async fn missing(
     connection: &Connection,
@@ -121,11 +150,13 @@ pub(crate) async fn missing(
     let mut missing = Vec::with_capacity(spec.consumers.len());
     for consumer in &spec.consumers {
         let name = &consumer.queue.name;
-        missing.push(match exists(connection, name).await {
-            Ok(there) => !there,
+        missing.push(match timeout(OWN, exists(connection, name)).await {
+            // It is there, and shows that it hangs when it is declared.
+            Err(_) => false,
+            Ok(Ok(there)) => !there,
             // What else is wrong with it shows when it is declared.
-            Err(error) if error.kind() == AmqpKind::ChannelClosed => false,
-            Err(error) => return Err(SetupFault::queue(error, name)),
+            Ok(Err(error)) if error.kind() == AmqpKind::ChannelClosed => false,
+            Ok(Err(error)) => return Err(SetupFault::queue(error, name)),
         });
     }
     Ok(missing)
@@ -217,9 +248,9 @@ impl<'a> Wanted<'a> {
         };
         if let Some((exchange, key)) = &self.spec.binding {
             let queue = &self.spec.queue.name;
-            let bound = channel
-                .queue_bind(queue, &exchange.name, key, &Table::new())
-                .await;
+            let none = Table::new();
+            let bound = channel.queue_bind(queue, &exchange.name, key, &none);
+            let bound = in_time(self.spec, bound).await?;
             bound.map_err(|error| SetupFault::queue(error, queue))?;
         }
         Ok(Some(consumers))
@@ -266,7 +297,7 @@ impl<'a> Wanted<'a> {
                 ..QueueDeclare::default()
             },
         };
-        let error = match channel.queue_declare(&declare).await {
+        let error = match in_time(self.spec, channel.queue_declare(&declare)).await? {
             Ok(info) => {
                 self.tell(facts);
                 return Ok(Some(info.consumers));

@@ -120,7 +120,7 @@ impl Losses {
     /// requests for one that waits for replies, deliveries that were not settled for a server.
     pub(crate) fn concern(self, is_replies: bool) -> bool {
         let requests = self.transient || self.shared;
-        requests || (is_replies && (self.own || self.renamed))
+        requests || (is_replies && self.own)
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
                     renamed: true,
                     ..none
                 },
-                true,
+                false,
                 false,
             ),
             // The requests are where they were: sent again, they could run at another server.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::canary::Canary;
 use crate::connection::{Link, Patience, Session};
-use crate::declare::{Declared, SetupFault, declare_all, missing, table};
+use crate::declare::{Declared, SetupFault, declare_all, in_time, missing, table};
 use crate::delivery::{End, Ends, Offsets};
 use crate::error::{Place, is_final_for_listener, is_internal, listen_error};
 use crate::facts::Facts;
@@ -201,10 +201,6 @@ impl SubscriptionTask {
                 },
                 None => break,
             };
-            if matches!(lost, End::Silent) {
-                // Nobody else would notice before the heartbeat does.
-                let _ = session.connection.close(Duration::from_secs(1)).await;
-            }
             tracing::warn!(error = %lost, queue = self.name(), "subscription is not in force, setting it up again");
             self.common.note(self.name(), Some(&lost));
             if !session.connection.is_open() {
@@ -287,12 +283,11 @@ impl SubscriptionTask {
             }
             let same_connection = history.generation == session.generation;
             let missing = missing(connection, &self.spec).await?;
-            for (consumer, _) in self
-                .spec
-                .consumers
-                .iter()
-                .zip(missing)
-                .filter(|(_, missing)| *missing)
+            // A new name has no queue yet.
+            let renamed = history.losses.renamed;
+            let all = self.spec.consumers.iter().zip(missing);
+            for (consumer, _) in
+                all.filter(|(consumer, missing)| *missing && !(consumer.private && renamed))
             {
                 history.losses.note(consumer, same_connection);
             }
@@ -327,7 +322,7 @@ impl SubscriptionTask {
                 arguments: table(&consumer_arguments(consumer, offsets, times)),
                 ..Consume::default()
             };
-            let consumed = channel.consume_with(&consume, sink).await;
+            let consumed = in_time(consumer, channel.consume_with(&consume, sink)).await?;
             consumed.map_err(|error| SetupFault::queue(error, &consumer.queue.name))?;
         }
         Ok(())
