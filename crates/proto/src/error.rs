@@ -5,6 +5,14 @@ use std::fmt;
 use crate::json::error::JsonError;
 
 /// A value cannot be written as oslo.messaging's JSON.
+///
+/// ```
+/// use oslo_messaging_proto::{EncodeError, RawJson};
+///
+/// assert_eq!(RawJson::from_value(&u32::MAX).unwrap().as_str(), "4294967295");
+/// let no_names = oslo_messaging_proto::Args::from_value(&[1, 2]);
+/// assert_eq!(no_names.unwrap_err(), EncodeError::ArgsNotObject);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
@@ -38,6 +46,13 @@ impl serde::ser::Error for EncodeError {
 }
 
 /// A body cannot be taken for a message (wire spec 6.3).
+///
+/// ```
+/// use oslo_messaging_proto::{DecodeError, Request};
+///
+/// assert_eq!(Request::decode(b"").unwrap_err(), DecodeError::Empty);
+/// assert_eq!(Request::decode(b"[]").unwrap_err(), DecodeError::BodyNotObject);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {

@@ -13,6 +13,16 @@ use std::fmt;
 ///
 /// let target = Target::topic("conductor").server("node-1");
 /// assert_eq!(target.to_string(), "<Target topic=conductor, server=node-1>");
+///
+/// let target = Target::new().with_topic("l3_agent").exchange("neutron").namespace("dvr").version("1.2")
+///     .legacy_namespaces([None, Some("old")]).fanout(true).server("node-1").any_server();
+/// assert_eq!(target.exchange_name(), Some("neutron"));
+/// assert_eq!(target.topic_name(), Some("l3_agent"));
+/// assert_eq!(target.server_name(), None);
+/// assert_eq!(target.namespace_name(), Some("dvr"));
+/// assert_eq!(target.version_text(), Some("1.2"));
+/// assert!(target.is_fanout());
+/// assert!(target.accepted_namespaces().eq([Some("dvr"), None, Some("old")]));
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Target {
@@ -26,6 +36,15 @@ pub struct Target {
 }
 
 /// A target lacks what the use it is put to needs.
+///
+/// ```
+/// use oslo_messaging_proto::{Target, TargetError};
+///
+/// let target = Target::topic("conductor");
+/// assert_eq!(target.require_topic(), Ok("conductor"));
+/// assert_eq!(target.require_topic_and_server(), Err(TargetError::NoTopicOrServer));
+/// assert_eq!(Target::new().require_listen_topic(), Err(TargetError::NoTopicToListen));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
@@ -193,6 +212,15 @@ impl Target {
 }
 
 /// A namespace an endpoint used to have: a name, or the null namespace.
+///
+/// ```
+/// use oslo_messaging_proto::Target;
+/// use oslo_messaging_proto::target::LegacyNamespace;
+///
+/// let old = [LegacyNamespace::from("agent"), LegacyNamespace::from(None::<&str>)];
+/// let target = Target::new().namespace("agent.v2").legacy_namespaces(old);
+/// assert_eq!(target.accepted_namespaces().count(), 3);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyNamespace(Option<String>);
 

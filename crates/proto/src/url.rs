@@ -27,10 +27,15 @@ const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
 /// ```
 /// use oslo_messaging_proto::TransportUrl;
 ///
-/// let url = TransportUrl::parse("rabbit://nova:s%2Fcret@broker-1:5672,nova:s%2Fcret@broker-2/prod").unwrap();
+/// let text = "rabbit+tls://nova:s%2Fcret@broker-1:5672,nova:s%2Fcret@broker-2/prod?ssl=true";
+/// let url = TransportUrl::parse(text).unwrap();
+/// assert_eq!((url.scheme(), url.driver()), ("rabbit+tls", "rabbit"));
 /// assert_eq!(url.hosts()[0].password(), Some("s/cret"));
-/// assert_eq!(url.virtual_host(), Some("prod"));
-/// assert_eq!(url.to_string(), "rabbit://nova:***@broker-1:5672,nova:***@broker-2/prod");
+/// assert_eq!((url.virtual_host(), url.broker_virtual_host()), (Some("prod"), "prod"));
+/// assert_eq!(url.query(), [("ssl".to_owned(), "true".to_owned())]);
+/// assert!(!url.has_mixed_credentials());
+/// assert!(url.to_string().starts_with("rabbit+tls://nova:***@broker-1:5672,nova:***@broker-2/prod"));
+/// assert_eq!(TransportUrl::parse(&url.expose()).unwrap(), url);
 /// ```
 #[derive(Clone)]
 pub struct TransportUrl {
@@ -41,6 +46,16 @@ pub struct TransportUrl {
 }
 
 /// One broker of a [`TransportUrl`] with the credentials for it; they are not inherited from the host before (parity U8).
+///
+/// ```
+/// use oslo_messaging_proto::TransportUrl;
+///
+/// let url = TransportUrl::parse("rabbit://nova:secret@[::1]:5673/").unwrap();
+/// let host = &url.hosts()[0];
+/// assert_eq!((host.hostname(), host.port()), (Some("::1"), Some(5673)));
+/// assert_eq!((host.username(), host.password()), (Some("nova"), Some("secret")));
+/// assert!(!format!("{host} {host:?}").contains("secret"));
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TransportHost {
     hostname: Option<String>,
@@ -50,6 +65,13 @@ pub struct TransportHost {
 }
 
 /// A text is no transport URL. No variant holds any part of the text that may be a credential.
+///
+/// ```
+/// use oslo_messaging_proto::{TransportUrl, UrlError};
+///
+/// let error = TransportUrl::parse("rabbit://nova:a/b@broker/").unwrap_err();
+/// assert_eq!(error, UrlError::BadPort { host: 1 });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {

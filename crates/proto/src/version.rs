@@ -4,6 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A version `major.minor`, or `major.minor.revision`.
+///
+/// ```
+/// use oslo_messaging_proto::{Version, VersionError};
+///
+/// let implemented = Version::new(1, 3);
+/// assert!(implemented.accepts(&"1.2".parse().unwrap()));
+/// assert!(!implemented.accepts(&Version::new(2, 0)));
+/// assert!(matches!("1".parse::<Version>(), Err(VersionError::TooFewParts { .. })));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version {
     /// Peers with different ones do not understand each other.

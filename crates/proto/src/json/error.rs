@@ -9,6 +9,14 @@ use serde::de;
 /// A JSON text could not be read, or did not have the shape the wanted type needs.
 ///
 /// Kept behind one pointer, since it travels in every `Result` of the reader.
+///
+/// ```
+/// use oslo_messaging_proto::{JsonErrorKind, RawJson};
+///
+/// let error = RawJson::from_text("[1, 2").unwrap_err();
+/// assert_eq!(error.offset(), Some(5));
+/// assert!(!matches!(error.kind(), JsonErrorKind::TooDeep), "{error}");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct JsonError(Box<Inner>);
 

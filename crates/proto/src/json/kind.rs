@@ -1,6 +1,14 @@
 //! What kind of value a JSON text holds.
 
 /// What kind of value a JSON text holds.
+///
+/// ```
+/// use oslo_messaging_proto::{Kind, RawJson};
+///
+/// let kind = RawJson::from_text("2.5").unwrap().kind();
+/// assert_eq!(kind, Kind::Float);
+/// assert_eq!(kind.python_name(), "float");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `null`

@@ -6,6 +6,20 @@ use std::fmt;
 ///
 /// Integers and floats are different even where they have the same value (`1` is not `1.0`), and `NaN` equals itself, so
 /// that what was read and written again compares equal.
+///
+/// ```
+/// use oslo_messaging_proto::{Number, RawJson, Value};
+///
+/// let number = |text: &str| match RawJson::from_text(text).unwrap().to_value().unwrap() {
+///     Value::Number(number) => number,
+///     other => panic!("{other:?}"),
+/// };
+/// assert_eq!(number("-7").as_i64(), Some(-7));
+/// assert_eq!(number("7").as_u64(), Some(7));
+/// assert_eq!(number("18446744073709551616").as_i128(), Some(1 << 64));
+/// assert!(number("1e400").as_f64().is_infinite());
+/// assert!(Number::from(0.5).is_float());
+/// ```
 #[derive(Clone)]
 pub struct Number(Repr);
 

@@ -24,11 +24,17 @@ pub(crate) const RAW_TOKEN: &str = "$oslo_messaging::RawJson";
 /// compares the text. `Debug` shows only what kind of value it is, since it may hold credentials.
 ///
 /// ```
-/// use oslo_messaging_proto::RawJson;
+/// use oslo_messaging_proto::{Kind, RawJson, Value};
 ///
 /// let raw = RawJson::from_value(&vec![1, 2])?;
 /// assert_eq!(raw.as_str(), "[1, 2]");
+/// assert_eq!(raw.kind(), Kind::Array);
 /// assert_eq!(raw.parse::<(u8, u8)>().unwrap(), (1, 2));
+/// assert_eq!(raw.to_value().unwrap(), Value::from(vec![1_i64, 2]));
+///
+/// assert!(RawJson::null().is_null());
+/// assert!(!RawJson::empty_object().is_truthy() && !RawJson::empty_array().is_truthy());
+/// assert_eq!(RawJson::from_text(" NaN ").unwrap().as_str(), "NaN");
 /// # Ok::<(), oslo_messaging_proto::EncodeError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]

@@ -15,6 +15,17 @@ use crate::json::write::{push_i64, push_string, push_u64};
 /// How deep values may be nested that are written, or read into a type.
 ///
 /// Deeper text can still be passed on as [`RawJson`](crate::json::raw::RawJson).
+///
+/// ```
+/// use oslo_messaging_proto::{EncodeError, Value};
+/// use oslo_messaging_proto::json::ser::{MAX_DEPTH, to_string};
+///
+/// let mut deep = Value::Null;
+/// for _ in 0..=MAX_DEPTH {
+///     deep = Value::from(vec![deep]);
+/// }
+/// assert_eq!(to_string(&deep), Err(EncodeError::TooDeep));
+/// ```
 pub const MAX_DEPTH: usize = 512;
 
 /// Writes `value` as Python's `json.dumps` writes it (wire spec 6.2).

@@ -12,11 +12,33 @@ use crate::json::number::{Number, Repr};
 use crate::json::raw::RAW_TOKEN;
 
 /// An object: keys in the order they were added, each once.
+///
+/// ```
+/// use oslo_messaging_proto::{Object, Value};
+///
+/// let mut object = Object::new();
+/// object.insert("host".to_owned(), Value::from("node-1"));
+/// assert_eq!(Value::from(object).to_string(), r#"{"host": "node-1"}"#);
+/// ```
 pub type Object = IndexMap<String, Value>;
 
 /// Any JSON value.
 ///
 /// Equality is by value: order of keys does not matter, `1` and `1.0` differ, `NaN` equals itself.
+///
+/// ```
+/// use oslo_messaging_proto::{RawJson, Value};
+///
+/// let text = r#"{"host": "node-1", "up": true, "cpus": [4, 8], "zone": null}"#;
+/// let value = RawJson::from_text(text).unwrap().to_value().unwrap();
+/// assert_eq!(value.get("host").and_then(Value::as_str), Some("node-1"));
+/// assert_eq!(value.get("up").and_then(Value::as_bool), Some(true));
+/// let cpus = value.get("cpus").and_then(Value::as_array).unwrap();
+/// assert_eq!(cpus[1].as_number().and_then(|cpus| cpus.as_i64()), Some(8));
+/// assert!(value.get("zone").is_some_and(Value::is_null));
+/// assert_eq!(value.as_object().unwrap().len(), 4);
+/// assert_eq!(value.to_string(), text);
+/// ```
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Value {
     /// `null`

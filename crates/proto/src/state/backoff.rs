@@ -12,6 +12,13 @@ use std::time::Duration;
 /// let mut backoff = Backoff::default();
 /// let delays: Vec<u64> = (0..4).map(|_| backoff.next(0.0).as_secs()).collect();
 /// assert_eq!(delays, [1, 3, 5, 7]);
+///
+/// let second = Duration::from_secs(1);
+/// let mut backoff = Backoff::new(second, second, 3 * second).splay(2 * second);
+/// assert_eq!(backoff.next(0.5), 2 * second);
+/// assert_eq!(backoff.attempts(), 1);
+/// backoff.reset();
+/// assert_eq!(backoff.attempts(), 0);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Backoff {

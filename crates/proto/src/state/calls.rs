@@ -23,13 +23,20 @@ use crate::wire::reply::Reply;
 /// let mut calls = Calls::new();
 /// let id = MsgId::from_random(1);
 /// calls.insert(id, start + Duration::from_secs(60), None, start, "waiter");
+/// assert_eq!(calls.get_mut(id), Some(&mut "waiter"));
+/// assert_eq!((calls.len(), calls.iter_mut().count()), (1, 1));
 ///
 /// let body = ReplyBody::encode_result(&42).unwrap().finish(&id.to_string(), UniqueId::from_random(2)).into_body();
 /// match calls.handle_reply(start, &Reply::decode(&body).unwrap()) {
 ///     Handled::Finished("waiter", Outcome::Result(result)) => assert_eq!(result.as_str(), "42"),
 ///     other => panic!("{other:?}"),
 /// }
+/// assert!(calls.is_empty());
 /// assert_eq!(calls.next_timeout(), None);
+///
+/// calls.insert(id, start + Duration::from_secs(60), None, start, "given up");
+/// assert_eq!(calls.remove(id), Some("given up"));
+/// assert_eq!(calls.drain().count(), 0);
 /// ```
 #[derive(Debug)]
 pub struct Calls<W> {
@@ -73,6 +80,20 @@ pub enum Handled<W> {
 }
 
 /// Which clock of a call ran out.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use oslo_messaging_proto::{Calls, MsgId, TimedOut};
+///
+/// let (start, second) = (Instant::now(), Duration::from_secs(1));
+/// let mut calls = Calls::new();
+/// let (first, other) = (MsgId::from_random(1), MsgId::from_random(2));
+/// calls.insert(first, start + 60 * second, Some(5 * second), start, "monitored");
+/// calls.insert(other, start + 9 * second, None, start, "plain");
+/// assert_eq!(calls.next_timeout(), Some(start + 5 * second));
+/// assert_eq!(calls.handle_timeout(start + 5 * second), [(first, "monitored", TimedOut::Monitor)]);
+/// assert_eq!(calls.handle_timeout(start + 9 * second), [(other, "plain", TimedOut::Total)]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimedOut {
     /// The deadline of the whole call.
@@ -226,6 +247,17 @@ fn earlier(deadline: Instant, monitor: Option<Duration>, now: Instant) -> Instan
 }
 
 /// Takes the bits of an id as they are: those in the table are random, and drawn by us.
+///
+/// ```
+/// use std::hash::BuildHasherDefault;
+/// use std::collections::HashSet;
+/// use oslo_messaging_proto::MsgId;
+/// use oslo_messaging_proto::state::calls::IdHasher;
+///
+/// let mut ids = HashSet::<MsgId, BuildHasherDefault<IdHasher>>::default();
+/// assert!(ids.insert(MsgId::from_random(1)));
+/// assert!(!ids.insert(MsgId::from_random(1)));
+/// ```
 #[derive(Debug, Default)]
 pub struct IdHasher(u64);
 

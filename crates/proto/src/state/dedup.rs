@@ -10,8 +10,10 @@ use crate::wire::ids::parse_hex;
 /// use oslo_messaging_proto::Duplicates;
 ///
 /// let mut seen = Duplicates::new(Duplicates::REFERENCE_CAPACITY);
+/// assert!(seen.is_empty());
 /// assert!(seen.insert("a"));
 /// assert!(!seen.insert("a"));
+/// assert_eq!(seen.len(), 1);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Duplicates {

@@ -4,6 +4,20 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Names of queues, each for a time, a bounded number of them.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use oslo_messaging_proto::ObsoleteQueues;
+///
+/// let now = Instant::now();
+/// let keep = ObsoleteQueues::REFERENCE_KEEP;
+/// let mut gone = ObsoleteQueues::new(ObsoleteQueues::REFERENCE_CAPACITY, keep);
+/// assert!(gone.is_empty());
+/// gone.insert(now, "reply_1");
+/// assert!(gone.contains(now, "reply_1"));
+/// assert_eq!(gone.len(), 1);
+/// assert!(!gone.contains(now + keep, "reply_1"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct ObsoleteQueues {
     capacity: usize,

@@ -21,15 +21,26 @@ use crate::json::text::Text;
 /// a serializer does that transforms each value), keeps a list of names and values. `Debug` shows names only.
 ///
 /// ```
-/// use oslo_messaging_proto::Args;
+/// use oslo_messaging_proto::{Args, RawJson};
+///
+/// let mut args = Args::from_raw(RawJson::from_text(r#"{"host": "node-1", "force": true}"#).unwrap()).unwrap();
+/// assert_eq!(args.names(), ["host", "force"]);
+/// assert_eq!(args.get("host").unwrap().as_str(), "\"node-1\"");
+/// assert_eq!(args.take("force").unwrap().as_str(), "true");
+/// args.insert_raw("zone", RawJson::null());
+/// assert_eq!((args.len(), args.is_empty()), (2, false));
 ///
 /// #[derive(serde::Deserialize)]
-/// struct Ping { host: String, #[serde(default)] count: u32 }
-///
-/// let args = Args::from_value(&[("host", "node-7")].into_iter().collect::<std::collections::HashMap<_, _>>())?;
+/// struct Ping {
+///     host: String,
+///     zone: Option<String>,
+/// }
 /// let ping: Ping = args.parse().unwrap();
-/// assert_eq!((ping.host.as_str(), ping.count), ("node-7", 0));
-/// # Ok::<(), oslo_messaging_proto::EncodeError>(())
+/// assert_eq!((ping.host.as_str(), ping.zone), ("node-1", None));
+/// assert_eq!(args.into_entries().len(), 2);
+/// #[derive(serde::Serialize)]
+/// struct Nothing {}
+/// assert_eq!(Args::from_value(&Nothing {}).unwrap().len(), Args::new().len());
 /// ```
 #[derive(Clone)]
 pub struct Args(Repr);

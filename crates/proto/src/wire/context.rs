@@ -20,13 +20,25 @@ use crate::secret::is_secret;
 /// context is sent on. `Debug` hides what looks secret, and everything inside lists and objects.
 ///
 /// ```
-/// use oslo_messaging_proto::Context;
+/// use oslo_messaging_proto::{Context, RawJson};
 ///
 /// let mut context = Context::new();
 /// context.insert("user", "alice")?;
-/// context.insert("auth_token", "secret")?;
+/// context.insert_raw("is_admin", RawJson::from_value(&true)?);
 /// assert_eq!(context.get::<String>("user").unwrap().unwrap(), "alice");
-/// assert_eq!(format!("{context:?}"), r#"{"user": "alice", "auth_token": ***}"#);
+/// assert_eq!(context.raw("is_admin").unwrap().as_str(), "true");
+/// assert_eq!((context.len(), context.is_empty()), (2, false));
+/// assert_eq!(context.iter().next().unwrap().0, "user");
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Who {
+///     user: String,
+/// }
+/// let who: Who = context.parse().unwrap();
+/// assert_eq!(Context::from_value(&who)?.len(), 1);
+/// context.remove("is_admin");
+/// // Nobody told how long the caller waits.
+/// assert_eq!(context.client_timeout(), None);
 /// # Ok::<(), oslo_messaging_proto::EncodeError>(())
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]

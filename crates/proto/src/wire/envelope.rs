@@ -23,6 +23,10 @@ use crate::version::{Version, shorten};
 use crate::wire::tags::resolve_tags;
 
 /// The version we write, and the one a received version must be acceptable to.
+///
+/// ```
+/// assert_eq!(oslo_messaging_proto::wire::envelope::ENVELOPE_VERSION.to_string(), "2.0");
+/// ```
 pub const ENVELOPE_VERSION: Version = Version::new(2, 0);
 
 const HEAD: &[u8] = b"{\"oslo.version\": \"2.0\", \"oslo.message\": \"";
@@ -72,6 +76,14 @@ pub(crate) fn close_envelope(out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// [`EncodeError`] if `message` has no JSON form or is no object.
+///
+/// ```
+/// use oslo_messaging_proto::wire::envelope::seal;
+///
+/// let body = seal(&std::collections::BTreeMap::from([("method", "ping")]))?;
+/// assert_eq!(body, r#"{"oslo.version": "2.0", "oslo.message": "{\"method\": \"ping\"}"}"#);
+/// # Ok::<(), oslo_messaging_proto::EncodeError>(())
+/// ```
 pub fn seal<T: Serialize + ?Sized>(message: &T) -> Result<Bytes, EncodeError> {
     with_scratch(0, |out| {
         open_envelope(out);
@@ -86,6 +98,16 @@ pub fn seal<T: Serialize + ?Sized>(message: &T) -> Result<Bytes, EncodeError> {
 }
 
 /// A message taken out of its envelope: its members in order, each once, values as raw JSON.
+///
+/// ```
+/// use oslo_messaging_proto::Message;
+///
+/// let body = br#"{"oslo.version": "2.0", "oslo.message": "{\"method\": \"ping\"}"}"#;
+/// let message = Message::open(body)?;
+/// assert_eq!(message.get("method").unwrap().as_str(), "\"ping\"");
+/// assert_eq!(message.iter().count(), 1);
+/// # Ok::<(), oslo_messaging_proto::DecodeError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Message {
     members: Vec<(String, RawJson)>,

@@ -22,10 +22,19 @@ const REMOTE: &str = "_Remote";
 /// ```
 /// use oslo_messaging_proto::Failure;
 ///
-/// let failure = Failure::builtin("ValueError", "no such node");
-/// assert_eq!(failure.class(), "ValueError");
-/// assert_eq!(failure.args().as_str(), r#"["no such node"]"#);
-/// assert_eq!(failure.to_string(), "Remote error: ValueError no such node\n[].");
+/// let failure = Failure::new("NodeNotFound", "nova.exception", "no such node")
+///     .with_args(&["no such node"])?
+///     .with_kwargs(&std::collections::BTreeMap::from([("host", "node-1")]))?
+///     .with_traceback(vec!["Traceback (most recent call last):\n".to_owned()]);
+/// let read = Failure::decode(&failure.encode()).unwrap();
+/// assert_eq!((read.class(), read.module()), ("NodeNotFound", "nova.exception"));
+/// assert_eq!(read.message(), "no such node");
+/// assert_eq!(read.traceback().len(), 1);
+/// assert_eq!(read.args().as_str(), r#"["no such node"]"#);
+/// assert_eq!(read.kwargs().as_str(), r#"{"host": "node-1"}"#);
+/// assert!(read.remote_text().contains("no such node"));
+/// assert_eq!(Failure::builtin("ValueError", "bad").module(), "builtins");
+/// # Ok::<(), oslo_messaging_proto::EncodeError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Failure(Box<Parts>);
@@ -42,6 +51,12 @@ struct Parts {
 }
 
 /// A reply's `failure` cannot be read; the call has failed all the same.
+///
+/// ```
+/// use oslo_messaging_proto::{Failure, FailureError};
+///
+/// assert!(matches!(Failure::decode("{"), Err(FailureError::Json(_))));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FailureError {

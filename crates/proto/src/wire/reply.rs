@@ -18,6 +18,17 @@ const ROOM: usize = 160;
 
 /// A reply without its ids: written when the handler ends, in the handler's own types, before anybody knows how often it
 /// must be sent.
+///
+/// ```
+/// use oslo_messaging_proto::{Failure, Reply, ReplyBody, UniqueId};
+///
+/// let ends = |body: ReplyBody| Reply::decode(body.finish("", UniqueId::from_random(1)).body()).unwrap().is_ending();
+/// assert!(ends(ReplyBody::encode_result(&[1, 2])?));
+/// assert!(ends(ReplyBody::null()));
+/// assert!(ends(ReplyBody::failure(&Failure::builtin("ValueError", "bad"))));
+/// assert!(!ends(ReplyBody::heartbeat()));
+/// # Ok::<(), oslo_messaging_proto::EncodeError>(())
+/// ```
 #[derive(Clone)]
 pub struct ReplyBody {
     /// The envelope and the first keys of the message, up to and without the comma before `_msg_id`.
@@ -25,6 +36,15 @@ pub struct ReplyBody {
 }
 
 /// A reply ready to be published, which remembers where its `_unique_id` stands.
+///
+/// ```
+/// use oslo_messaging_proto::{ReplyBody, UniqueId};
+///
+/// let sealed = ReplyBody::null().finish("9b", UniqueId::from_random(1));
+/// let again = sealed.renew(UniqueId::from_random(2));
+/// assert_ne!(sealed.body(), again.body());
+/// assert_eq!(sealed.into_body().len(), again.into_body().len());
+/// ```
 #[derive(Clone)]
 pub struct SealedReply {
     body: Bytes,
@@ -129,6 +149,18 @@ impl std::fmt::Debug for SealedReply {
 }
 
 /// A reply as a caller received it.
+///
+/// ```
+/// use oslo_messaging_proto::{MsgId, Reply, ReplyBody, UniqueId};
+///
+/// let id = MsgId::from_random(1);
+/// let sealed = ReplyBody::encode_result("done")?.finish(&id.to_string(), UniqueId::from_random(2));
+/// let reply = Reply::decode(sealed.body()).unwrap();
+/// assert_eq!(reply.msg_id(), Some(id));
+/// assert_eq!(reply.result().unwrap().as_str(), "\"done\"");
+/// assert!(reply.failure().is_none() && reply.is_ending() && !reply.is_heartbeat());
+/// # Ok::<(), oslo_messaging_proto::EncodeError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Reply {
     msg_id: Option<MsgId>,

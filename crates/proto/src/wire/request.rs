@@ -45,6 +45,24 @@ pub struct RequestHead<'a> {
 }
 
 /// What a call has and a cast does not.
+///
+/// ```
+/// use std::time::Duration;
+/// use oslo_messaging_proto::{CallHead, Context, MsgId, Request, RequestHead, UniqueId, encode_request};
+///
+/// let call = CallHead {
+///     msg_id: MsgId::from_random(1), reply_q: "reply_1", monitor: Some(Duration::from_secs(10)),
+/// };
+/// let head = RequestHead {
+///     method: "ping", namespace: Some("base"), version: Some("1.1"), call: Some(call),
+///     unique_id: UniqueId::from_random(7),
+/// };
+/// let body = encode_request(&head, &(), &Context::new())?;
+/// let request = Request::decode(&body).unwrap();
+/// assert_eq!(request.reply_q(), Some("reply_1"));
+/// assert_eq!(request.heartbeat_interval(), Some(Duration::from_secs(5)));
+/// # Ok::<(), oslo_messaging_proto::EncodeError>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct CallHead<'a> {
     /// New for each call.
@@ -179,6 +197,24 @@ impl Part {
 }
 
 /// A request as a server received it.
+///
+/// ```
+/// use oslo_messaging_proto::Request;
+///
+/// let mut request = Request::decode(
+///     br#"{"method": "ping", "args": {"host": "a"}, "_context_user": "alice", "_msg_id": "9b", "new": 1}"#,
+/// ).unwrap();
+/// assert_eq!(request.method(), Ok("ping"));
+/// assert_eq!(request.namespace(), Ok(None));
+/// assert_eq!(request.version(), Ok(Some("1.0")));
+/// assert_eq!((request.msg_id(), request.reply_q(), request.unique_id()), (Some("9b"), None, None));
+/// assert_eq!(request.heartbeat_interval(), None);
+/// assert_eq!(request.args().unwrap().len(), 1);
+/// assert_eq!(request.context().len(), 1);
+/// assert_eq!(request.extra().next().unwrap().0, "new");
+/// assert_eq!(request.take_args().unwrap().names(), ["host"]);
+/// assert_eq!(request.take_context().len(), 1);
+/// ```
 #[derive(Clone)]
 pub struct Request {
     /// What the parts are places in.
@@ -197,6 +233,15 @@ pub struct Request {
 
 /// Something is wrong with a request in a way that the server answers with a failure instead of rejecting the message
 /// (wire spec 8.2).
+///
+/// ```
+/// use oslo_messaging_proto::{Request, VersionError};
+///
+/// let fault = Request::decode(b"{\"method\": 7}").unwrap().method().unwrap_err();
+/// assert_eq!(fault.to_failure().class(), "TypeError");
+/// let fault = VersionError::TooFewParts { text: "1".to_owned() };
+/// assert_eq!(VersionError::to_failure(&fault).class(), "IndexError");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestFault {
