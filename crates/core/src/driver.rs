@@ -21,12 +21,66 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 
 /// A boxed future, as the object-safe methods of the seam return it.
+///
+/// ```
+/// use oslo_messaging_core::driver::BoxFuture;
+///
+/// fn answer<'a>(name: &'a str) -> BoxFuture<'a, String> {
+///     Box::pin(async move { format!("hello {name}") })
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// assert_eq!(answer("node-1").await, "hello node-1");
+/// # }
+/// ```
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A bus: moves bytes to named destinations.
 ///
 /// Making a driver must be cheap and must not connect; connections are made by the first
 /// operation that needs one.
+///
+/// ```
+/// use std::sync::Arc;
+/// use oslo_messaging_core::driver::{
+///     BoxFuture, Capabilities, Driver, Health, Inbox, Listener, Outgoing, Subscription,
+/// };
+/// use oslo_messaging_core::error::{Error, ErrorKind, Result};
+/// use oslo_messaging_core::events::Events;
+///
+/// /// A bus that takes every message and delivers none.
+/// struct Abyss;
+///
+/// impl Driver for Abyss {
+///     fn capabilities(&self) -> Capabilities {
+///         Capabilities::rpc()
+///     }
+///
+///     fn send<'a>(&'a self, _message: Outgoing<'a>) -> BoxFuture<'a, Result<()>> {
+///         Box::pin(async { Ok(()) })
+///     }
+///
+///     fn listen(&self, _what: Subscription, _inbox: Arc<dyn Inbox>) -> BoxFuture<'_, Result<Box<dyn Listener>>> {
+///         Box::pin(async { Err(Error::new(ErrorKind::Unsupported, "nothing ever comes out")) })
+///     }
+///
+///     fn health(&self) -> Health {
+///         Health::default()
+///     }
+///
+///     fn close(&self) -> BoxFuture<'_, ()> {
+///         Box::pin(async {})
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let abyss: Arc<dyn Driver> = Arc::new(Abyss);
+/// assert!(abyss.capabilities().rpc && !abyss.health().connected);
+/// assert_eq!(abyss.events().next().await, None);
+/// abyss.close().await;
+/// # }
+/// ```
 pub trait Driver: Send + Sync + 'static {
     /// What this bus can do. Asked when a client or server is built, not per message.
     fn capabilities(&self) -> Capabilities;
@@ -74,6 +128,15 @@ pub trait Driver: Send + Sync + 'static {
 }
 
 /// What a bus can do.
+///
+/// ```
+/// use oslo_messaging_core::driver::Capabilities;
+///
+/// let mut able = Capabilities::rpc();
+/// able.mandatory = true;
+/// assert!(able.rpc && !able.notifications);
+/// assert!(!Capabilities::NONE.rpc);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -109,6 +172,20 @@ impl Capabilities {
 }
 
 /// A message on its way out.
+///
+/// ```
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use oslo_messaging_core::driver::{Destination, Outgoing, Retry, deadline_after};
+/// use tokio::time::Instant;
+///
+/// let topic = Destination::Topic { exchange: None, topic: "conductor" };
+/// let mut message = Outgoing::new(topic, Bytes::from_static(b"{}"));
+/// message.deadline = Some(deadline_after(Instant::now(), Duration::from_secs(60)));
+/// message.retry = Retry::Times(2);
+/// message.mandatory = true;
+/// assert!(!format!("{message:?}").contains("{}"), "payloads stay out of logs");
+/// ```
 #[derive(Clone)]
 pub struct Outgoing<'a> {
     /// Where it goes.
@@ -160,6 +237,14 @@ impl fmt::Debug for Outgoing<'_> {
 }
 
 /// Where a message goes. Names are used as they are, unescaped (spec section 1).
+///
+/// ```
+/// use oslo_messaging_core::driver::Destination;
+///
+/// let one = Destination::Server { exchange: Some("nova"), topic: "compute", server: "node-1" };
+/// assert_eq!(one.to_string(), "topic compute server node-1");
+/// assert_eq!(Destination::Fanout { topic: "compute" }.to_string(), "fanout compute");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Destination<'a> {
@@ -203,6 +288,14 @@ impl fmt::Display for Destination<'_> {
 }
 
 /// How often connecting and publishing are tried (parity RC13).
+///
+/// ```
+/// use oslo_messaging_core::driver::Retry;
+///
+/// assert!(Retry::Forever.allows(1_000));
+/// assert!(!Retry::Never.allows(1));
+/// assert!(Retry::Times(2).allows(2) && !Retry::Times(2).allows(3));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Retry {
     /// Until the deadline, if there is one (`None` and −1 of the reference).
@@ -243,6 +336,18 @@ pub fn deadline_after(now: Instant, wait: Duration) -> Instant {
 }
 
 /// What a subscription is for.
+///
+/// ```
+/// use oslo_messaging_core::driver::{Prefetch, Subscription};
+///
+/// let serve = Subscription::Rpc {
+///     exchange: None,
+///     topic: "conductor".to_owned(),
+///     server: "node-1".to_owned(),
+///     prefetch: Prefetch::Unlimited,
+/// };
+/// assert_ne!(serve, Subscription::Replies);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Subscription {
@@ -262,6 +367,14 @@ pub enum Subscription {
 }
 
 /// How many unsettled deliveries the bus hands out on each queue of a subscription.
+///
+/// ```
+/// use std::num::NonZeroU16;
+/// use oslo_messaging_core::driver::Prefetch;
+///
+/// let at_most_eight = Prefetch::Limited(NonZeroU16::new(8).unwrap());
+/// assert_ne!(at_most_eight, Prefetch::default());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Prefetch {
     /// The driver's own option decides, else no limit.
@@ -275,6 +388,30 @@ pub enum Prefetch {
 ///
 /// Both methods are called from the driver's reading task, in place: they must not block. They may
 /// settle deliveries and start sends.
+///
+/// ```
+/// use std::sync::Mutex;
+/// use oslo_messaging_core::driver::{Delivery, Inbox, ListenerEvent};
+///
+/// /// Keeps what arrives.
+/// #[derive(Default)]
+/// struct Tray(Mutex<Vec<bytes::Bytes>>);
+///
+/// impl Inbox for Tray {
+///     fn deliver(&self, delivery: Delivery) {
+///         self.0.lock().unwrap().push(delivery.body().clone());
+///         delivery.ack();
+///     }
+///
+///     fn handle_event(&self, event: ListenerEvent) {
+///         if let ListenerEvent::Failed(error) = event {
+///             eprintln!("no more deliveries: {error}");
+///         }
+///     }
+/// }
+/// # let tray = Tray::default();
+/// # tray.handle_event(ListenerEvent::Interrupted);
+/// ```
 pub trait Inbox: Send + Sync + 'static {
     /// Takes one delivery.
     fn deliver(&self, delivery: Delivery);
@@ -284,6 +421,15 @@ pub trait Inbox: Send + Sync + 'static {
 }
 
 /// News of a subscription.
+///
+/// ```
+/// use oslo_messaging_core::driver::ListenerEvent;
+///
+/// fn may_have_lost_messages(event: &ListenerEvent) -> bool {
+///     matches!(event, ListenerEvent::Restored { recreated: true } | ListenerEvent::Emptied)
+/// }
+/// assert!(!may_have_lost_messages(&ListenerEvent::Restored { recreated: false }));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ListenerEvent {
@@ -311,6 +457,37 @@ pub enum ListenerEvent {
 /// A message that arrived, to be settled exactly once.
 ///
 /// Dropped without a word, it goes back to the bus for another consumer.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+/// use bytes::Bytes;
+/// use oslo_messaging_core::driver::{Delivery, Settlement, Settler};
+///
+/// /// Notes what became of each delivery.
+/// #[derive(Default)]
+/// struct Ledger(Mutex<Vec<(u64, Settlement)>>);
+///
+/// impl Settler for Ledger {
+///     fn settle(&self, tag: u64, how: Settlement) {
+///         self.0.lock().unwrap().push((tag, how));
+///     }
+/// }
+///
+/// let ledger = Arc::new(Ledger::default());
+/// let delivery = |tag| Delivery::new(Bytes::from_static(b"{}"), tag, ledger.clone());
+/// let first = delivery(1).redelivered(true).expires(Some(Duration::from_secs(60)));
+/// assert_eq!(first.body(), "{}");
+/// assert!(first.is_redelivered());
+/// assert_eq!(first.expiry(), Some(Duration::from_secs(60)));
+/// first.ack();
+/// delivery(2).reject();
+/// delivery(3).requeue();
+/// drop(delivery(4));
+/// let settled = ledger.0.lock().unwrap().clone();
+/// let requeue = Settlement::Requeue;
+/// assert_eq!(settled, [(1, Settlement::Ack), (2, Settlement::Reject), (3, requeue), (4, requeue)]);
+/// ```
 pub struct Delivery {
     body: Bytes,
     redelivered: bool,
@@ -418,6 +595,31 @@ pub trait Settler: Send + Sync + 'static {
 }
 
 /// A subscription in force.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> oslo_messaging_core::error::Result<()> {
+/// use std::sync::Arc;
+/// use oslo_messaging_core::driver::{Delivery, Driver, Inbox, ListenerEvent, Subscription};
+/// use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
+///
+/// struct Deaf;
+/// impl Inbox for Deaf {
+///     fn deliver(&self, delivery: Delivery) {
+///         delivery.reject();
+///     }
+///     fn handle_event(&self, _event: ListenerEvent) {}
+/// }
+///
+/// let driver = MemoryDriver::new(MemoryBroker::new());
+/// let listener = driver.listen(Subscription::Replies, Arc::new(Deaf)).await?;
+/// assert!(listener.address().is_some_and(|name| name.starts_with("reply_")));
+/// listener.pause().await;
+/// listener.close().await;
+/// driver.close().await;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Listener: Send + Sync + 'static {
     /// The name others reach it by, for [`Subscription::Replies`], as it was when the subscription began.
     fn address(&self) -> Option<&str>;
@@ -430,6 +632,15 @@ pub trait Listener: Send + Sync + 'static {
 }
 
 /// How a driver is doing.
+///
+/// ```
+/// use oslo_messaging_core::driver::Driver;
+/// use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
+///
+/// let health = MemoryDriver::new(MemoryBroker::new()).health();
+/// assert!(health.connected && !health.blocked);
+/// assert_eq!(health.last_error, None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Health {

@@ -12,9 +12,31 @@ use oslo_messaging_proto::json::error::JsonError;
 use oslo_messaging_proto::wire::failure::Failure;
 
 /// `Result` with this crate's [`Error`].
+///
+/// ```
+/// use oslo_messaging_core::error::{Error, ErrorKind, Result};
+///
+/// fn check(topic: &str) -> Result<()> {
+///     if topic.is_empty() {
+///         return Err(Error::new(ErrorKind::InvalidTarget, "a topic is required"));
+///     }
+///     Ok(())
+/// }
+/// assert!(check("conductor").is_ok());
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A remote exception as data: class, module, message, arguments and traceback of the peer's handler.
+///
+/// ```
+/// use oslo_messaging_core::error::{Error, RemoteError};
+///
+/// fn is_missing_node(error: &Error) -> bool {
+///     error.remote().is_some_and(|remote: &RemoteError| remote.class() == "NodeNotFound")
+/// }
+/// let remote = RemoteError::new("NodeNotFound", "nova.exception", "no such node");
+/// assert!(is_missing_node(&Error::from_failure(remote)));
+/// ```
 pub type RemoteError = Failure;
 
 type Cause = Box<dyn StdError + Send + Sync + 'static>;
@@ -22,6 +44,16 @@ type Cause = Box<dyn StdError + Send + Sync + 'static>;
 /// What went wrong, as far as a caller can act on it.
 ///
 /// Kinds follow the exceptions of the reference (parity rows E1 to E12) where it has one.
+///
+/// ```
+/// use oslo_messaging_core::error::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::Unreachable, "nothing listens");
+/// match error.kind() {
+///     ErrorKind::Timeout | ErrorKind::Unreachable => assert_eq!(error.kind().as_str(), "broker unreachable"),
+///     other => panic!("{other}"),
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -109,6 +141,13 @@ impl fmt::Display for ErrorKind {
 /// assert_eq!(error.kind(), ErrorKind::Timeout);
 /// assert!(error.is_retryable());
 /// assert_eq!(error.to_string(), "timed out: no reply within 60 s (topic conductor)");
+///
+/// let error = error.with_method("ping").with_host("broker:5672").with("server", "node-1")
+///     .with_source(std::io::Error::other("reset")).retryable(false);
+/// assert_eq!(error.message(), "no reply within 60 s");
+/// assert_eq!(error.fields().nth(1), Some(("method", "ping")));
+/// assert!(error.to_string().ends_with("server node-1): reset"), "{error}");
+/// assert!(!error.is_retryable() && error.remote().is_none());
 /// ```
 pub struct Error(Box<Inner>);
 

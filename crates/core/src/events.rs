@@ -102,7 +102,7 @@ impl fmt::Debug for EventSource {
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// use oslo_messaging_core::events::{Event, EventSource};
+/// use oslo_messaging_core::events::{Event, Events, EventSource};
 ///
 /// let source = EventSource::new();
 /// let mut events = source.subscribe();
@@ -110,6 +110,7 @@ impl fmt::Debug for EventSource {
 /// assert_eq!(events.next().await, Some(Event::Unblocked));
 /// drop(source);
 /// assert_eq!(events.next().await, None);
+/// assert_eq!(Events::none().next().await, None);
 /// # }
 /// ```
 pub struct Events(Option<Receiver<Event>>);

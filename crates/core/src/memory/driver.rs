@@ -31,6 +31,14 @@ const CONTROL_EXCHANGE: &str = "openstack";
 /// A driver over a [`MemoryBroker`].
 ///
 /// Several may share one broker; each ends only its own subscriptions when it is closed.
+///
+/// ```
+/// use oslo_messaging_core::driver::Driver;
+/// use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
+///
+/// let driver = MemoryDriver::new(MemoryBroker::new()).control_exchange("nova");
+/// assert!(driver.capabilities().rpc);
+/// ```
 pub struct MemoryDriver {
     broker: MemoryBroker,
     control_exchange: String,

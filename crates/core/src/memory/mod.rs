@@ -47,6 +47,22 @@ use crate::lock::lock;
 /// A broker in memory; clones are the same broker.
 ///
 /// It lives as long as a clone, a driver or a subscription of it. Two brokers share nothing.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> oslo_messaging_core::error::Result<()> {
+/// use bytes::Bytes;
+/// use oslo_messaging_core::driver::{Destination, Driver, Outgoing};
+/// use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
+///
+/// let broker = MemoryBroker::new();
+/// let topic = Destination::Topic { exchange: None, topic: "conductor" };
+/// // Nobody has ever listened there: the message is dropped, as a broker does.
+/// MemoryDriver::new(broker.clone()).send(Outgoing::new(topic, Bytes::from_static(b"{}"))).await?;
+/// assert_eq!(broker.waiting("openstack", "conductor"), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryBroker {
     shared: Arc<Shared>,

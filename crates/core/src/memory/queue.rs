@@ -16,6 +16,10 @@ use super::driver::Subscriber;
 use crate::driver::Settlement;
 
 /// How many messages a queue keeps that nobody takes; sending more fails with `DeliveryFailure`.
+///
+/// ```
+/// assert_eq!(oslo_messaging_core::memory::QUEUE_LIMIT, 65_536);
+/// ```
 pub const QUEUE_LIMIT: usize = 65_536;
 
 /// How often a message may be given back from inside [`Inbox::deliver`](crate::driver::Inbox::deliver) before it waits for the next
