@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ pub(crate) struct Floor<W> {
     pub(crate) work: W,
     runtime: Handle,
     this: Weak<Self>,
-    permits: usize,
+    permits: AtomicUsize,
     waiting_limit: usize,
     state: Mutex<State>,
     tasks: Mutex<JoinSet<()>>,
@@ -90,7 +91,7 @@ impl<W: Work> Floor<W> {
             work,
             runtime: Handle::current(),
             this: this.clone(),
-            permits: permits.get(),
+            permits: AtomicUsize::new(permits.get()),
             waiting_limit,
             state: Mutex::new(State {
                 open: true,
@@ -111,7 +112,15 @@ impl<W: Work> Floor<W> {
 
     /// How many are worked on with a permit.
     pub(crate) fn busy(&self) -> usize {
-        self.permits - lock(&self.state).free
+        let free = lock(&self.state).free;
+        self.permits.load(Ordering::Relaxed).saturating_sub(free)
+    }
+
+    /// Lets at least `permits` be worked on at once.
+    pub(crate) fn widen(&self, permits: usize) {
+        let before = self.permits.fetch_max(permits, Ordering::Relaxed);
+        lock(&self.state).free += permits.saturating_sub(before);
+        self.start_admitted();
     }
 
     /// Runs a task that the floor owns: it is joined, or aborted, by the stop.
@@ -222,6 +231,10 @@ impl<W: Work> Floor<W> {
             stale.append(&mut state.waiting);
             state.waiting = stale;
         }
+        self.start_admitted();
+    }
+
+    fn start_admitted(&self) {
         let Some(this) = self.this.upgrade() else {
             return;
         };

@@ -458,7 +458,7 @@ impl fmt::Debug for RpcClient {
     }
 }
 
-fn read_outcome(outcome: Outcome) -> Result<RawJson> {
+pub(crate) fn read_outcome(outcome: Outcome) -> Result<RawJson> {
     match outcome {
         Outcome::Result(result) => Ok(result),
         Outcome::Failure(failure) => Err(Error::from_failure(failure)),

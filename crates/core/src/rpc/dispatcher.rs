@@ -3,6 +3,7 @@
 //! Pure selection and invocation: it sees a decoded request and gives a reply body or a failure. Words
 //! and order of the failures are the reference's (parity D2 to D7, spec section 8.2).
 
+use std::future::Future;
 use std::sync::Arc;
 
 use oslo_messaging_proto::json::raw::RawJson;
@@ -34,12 +35,23 @@ struct Served {
     version: Version,
 }
 
-/// A failure, and whose it is.
+/// Why there is no result.
 pub(crate) enum Refused {
     /// No method ran.
     Dispatch(Failure),
-    /// The method's own.
+    /// The method's own failure.
     Method(Failure),
+    /// Whoever took the request lets go of it without a word, and so does the server.
+    Unanswered,
+}
+
+/// Who a request is for.
+pub(crate) trait Dispatch: Send + Sync + 'static {
+    /// Finds the method and runs it.
+    fn dispatch(
+        &self,
+        request: &mut Request,
+    ) -> impl Future<Output = Result<ReplyBody, Refused>> + Send;
 }
 
 impl Dispatcher {
@@ -79,8 +91,31 @@ impl Dispatcher {
         })
     }
 
-    /// Finds the method and runs it.
-    pub(crate) async fn dispatch(&self, request: &mut Request) -> Result<ReplyBody, Refused> {
+    fn find<'a>(&'a self, request: &'a Request) -> Result<(&'a dyn Endpoint, &'a str), Failure> {
+        let mut compatible = false;
+        for served in &self.endpoints {
+            if !served.takes(request)? {
+                continue;
+            }
+            compatible = true;
+            let method = request.method().map_err(|fault| fault.to_failure())?;
+            if let Some(info) = served.endpoint.method(method)
+                && self.policy.is_allowed(&*served.endpoint, method, info)
+            {
+                return Ok((&*served.endpoint, method));
+            }
+        }
+        let method = request.method().unwrap_or("None");
+        if compatible {
+            return Err(no_such_method(method));
+        }
+        let version = request.version().ok().flatten().unwrap_or("None");
+        Err(unsupported_version(version, method))
+    }
+}
+
+impl Dispatch for Dispatcher {
+    async fn dispatch(&self, request: &mut Request) -> Result<ReplyBody, Refused> {
         let (context, args) = (request.take_context(), request.take_args());
         let is_call = request.msg_id().is_some();
         let (endpoint, method) = self.find(request).map_err(Refused::Dispatch)?;
@@ -102,28 +137,6 @@ impl Dispatcher {
             .call(&context, invocation)
             .await
             .map_err(Refused::Method)
-    }
-
-    fn find<'a>(&'a self, request: &'a Request) -> Result<(&'a dyn Endpoint, &'a str), Failure> {
-        let mut compatible = false;
-        for served in &self.endpoints {
-            if !served.takes(request)? {
-                continue;
-            }
-            compatible = true;
-            let method = request.method().map_err(|fault| fault.to_failure())?;
-            if let Some(info) = served.endpoint.method(method)
-                && self.policy.is_allowed(&*served.endpoint, method, info)
-            {
-                return Ok((&*served.endpoint, method));
-            }
-        }
-        let method = request.method().unwrap_or("None");
-        if compatible {
-            return Err(no_such_method(method));
-        }
-        let version = request.version().ok().flatten().unwrap_or("None");
-        Err(unsupported_version(version, method))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod client;
 mod dispatcher;
 pub mod endpoint;
 mod failure;
+pub mod foreign;
 mod ids;
 pub mod ping;
 mod recent;

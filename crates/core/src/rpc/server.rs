@@ -28,7 +28,7 @@ pub use crate::server::Stopped;
 /// small prefetches cost the broker and the rate most (a prefetch of 1 a factor of 2.6 to 5).
 const SMALLEST_PREFETCH: u16 = 16;
 /// What may wait here whatever the bus was told; reached only if the driver's own option lifts the prefetch.
-const WAITING_LIMIT: usize = 65_536;
+pub(crate) const WAITING_LIMIT: usize = 65_536;
 
 /// A server that is about to be started.
 #[must_use = "a server serves only after `start`"]

@@ -20,7 +20,7 @@ use tracing::{Instrument, debug, debug_span, error, warn};
 
 use crate::lock::lock;
 use crate::rpc::again::Question;
-use crate::rpc::dispatcher::{Dispatcher, Refused};
+use crate::rpc::dispatcher::{Dispatch, Dispatcher, Refused};
 use crate::rpc::failure::{discard, panic_text, panicked, with_last_line};
 use crate::rpc::ids::unique_id;
 use crate::rpc::recent::RecentReplies;
@@ -34,9 +34,9 @@ const REMEMBERED: usize = 4096;
 const IGNORE_ERRORS: &str = "_ignore_errors";
 
 /// The work of an RPC server.
-pub(crate) struct Service {
+pub(crate) struct Service<D = Dispatcher> {
     topic: String,
-    dispatcher: Dispatcher,
+    pub(crate) dispatcher: D,
     replier: Arc<Replier>,
     seen: Mutex<Duplicates>,
     recent: Mutex<RecentReplies>,
@@ -53,8 +53,8 @@ pub(crate) struct Counters {
     pub(crate) rejected: AtomicU64,
 }
 
-impl Service {
-    pub(crate) fn new(topic: &str, dispatcher: Dispatcher, replier: Replier) -> Self {
+impl<D: Dispatch> Service<D> {
+    pub(crate) fn new(topic: &str, dispatcher: D, replier: Replier) -> Self {
         Self {
             topic: topic.to_owned(),
             dispatcher,
@@ -128,8 +128,8 @@ impl Service {
         reply.map_or(Accepted::Nothing, |reply| Accepted::Again(to, reply))
     }
 
-    /// Runs the method; whatever goes wrong becomes the failure that is sent.
-    async fn run(&self, request: &mut Request) -> ReplyBody {
+    /// Runs the method; whatever goes wrong becomes the failure that is sent. Nothing is if nobody wants to answer.
+    async fn run(&self, request: &mut Request) -> Option<ReplyBody> {
         let ran = AssertUnwindSafe(self.dispatcher.dispatch(request))
             .catch_unwind()
             .await;
@@ -138,7 +138,11 @@ impl Service {
         let failure = match ran {
             Ok(Ok(body)) => {
                 count(&self.counters.served);
-                return body;
+                return Some(body);
+            }
+            Ok(Err(Refused::Unanswered)) => {
+                debug!(method, msg_id, "nobody answers the request");
+                return None;
             }
             Ok(Err(Refused::Method(failure))) => {
                 debug!(method, msg_id, class = failure.class(), "the method failed");
@@ -175,7 +179,7 @@ impl Service {
             }
         };
         count(&self.counters.failed);
-        failure_body(failure)
+        Some(failure_body(failure))
     }
 
     /// Shows the caller that the method is still running, until the guard goes (spec section 11).
@@ -194,7 +198,7 @@ impl Service {
     }
 }
 
-impl Work for Service {
+impl<D: Dispatch> Work for Service<D> {
     async fn work(
         &self,
         floor: &Arc<Floor<Self>>,
@@ -235,7 +239,7 @@ impl Work for Service {
                 run.instrument(span.clone()).await
             }
         };
-        let Some(mut to) = to else {
+        let (Some(mut to), Some(body)) = (to, body) else {
             return Some(permit);
         };
         let reply = body.finish(&to.msg_id, unique_id());

@@ -77,13 +77,30 @@ impl ReplyBody {
         Self::fixed(b"{\\\"result\\\": null, \\\"failure\\\": null, \\\"ending\\\": false")
     }
 
+    /// The reply of a method that failed, where the failure is JSON text already, such as one written by another language.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::{RawJson, Reply, ReplyBody, UniqueId};
+    ///
+    /// let failure = RawJson::from_text(r#"{"class": "ValueError", "module": "builtins", "message": "no"}"#).unwrap();
+    /// let body = ReplyBody::failure_text(&failure).finish("5f", UniqueId::from_random(1)).into_body();
+    /// let reply = Reply::decode(&body).unwrap();
+    /// assert_eq!(reply.failure().unwrap().unwrap().class(), "ValueError");
+    /// ```
+    pub fn failure_text(failure: &RawJson) -> Self {
+        Self::failed(failure.as_str())
+    }
+
     /// The reply of a method that failed.
     pub fn failure(failure: &Failure) -> Self {
-        let failure = failure.encode();
+        Self::failed(&failure.encode())
+    }
+
+    fn failed(failure: &str) -> Self {
         let mut text = Vec::with_capacity(2 * failure.len() + 2 * ROOM);
         open_envelope(&mut text);
         text.extend_from_slice(b"{\\\"result\\\": null, \\\"failure\\\": ");
-        push_string::<true>(&mut text, &failure);
+        push_string::<true>(&mut text, failure);
         text.extend_from_slice(b", \\\"ending\\\": true");
         Self { text }
     }

@@ -128,6 +128,55 @@ pub fn encode_request<A: Serialize + ?Sized>(
     .map(Bytes::from)
 }
 
+/// Writes the body of a request around a message that is JSON text already, such as one written by another language.
+///
+/// `message` is the object with `method`, `args` and the rest, context included under its prefix; the ids are added before
+/// them and must not be in it.
+///
+/// # Errors
+/// [`EncodeError::NotAnObject`] if `message` is no object.
+///
+/// ```
+/// use oslo_messaging_proto::{RawJson, Request, UniqueId};
+/// use oslo_messaging_proto::wire::request::seal_request;
+///
+/// let message = RawJson::from_text(r#"{"method": "ping", "args": {"n": NaN}}"#).unwrap();
+/// let body = seal_request(&message, None, UniqueId::from_random(7))?;
+/// let request = Request::decode(&body).unwrap();
+/// assert_eq!(request.method(), Ok("ping"));
+/// assert!(request.unique_id().is_some());
+/// # Ok::<(), oslo_messaging_proto::EncodeError>(())
+/// ```
+pub fn seal_request(
+    message: &RawJson,
+    call: Option<CallHead<'_>>,
+    unique_id: UniqueId,
+) -> Result<Bytes, EncodeError> {
+    if message.kind() != Kind::Object {
+        return Err(EncodeError::NotAnObject);
+    }
+    let text = message.as_str();
+    // Invariant: an object ends with its brace.
+    let members = text[1..text.len() - 1].trim();
+    with_scratch(0, |out| {
+        open_envelope(out);
+        out.extend_from_slice(b"{\\\"_unique_id\\\": \\\"");
+        out.extend_from_slice(&hex(unique_id.as_u128()));
+        out.extend_from_slice(b"\\\"");
+        if let Some(call) = &call {
+            write_call(out, call);
+        }
+        if !members.is_empty() {
+            out.extend_from_slice(b", ");
+            push_raw::<true>(out, members);
+        }
+        out.push(b'}');
+        close_envelope(out);
+        Ok(())
+    })
+    .map(Bytes::from)
+}
+
 fn write_args<A: Serialize + ?Sized>(out: &mut Vec<u8>, args: &A) -> Result<(), EncodeError> {
     let start = out.len();
     write_value::<true, A>(out, args)?;
@@ -411,6 +460,20 @@ impl Request {
     /// Takes the context out, leaving an empty one.
     pub fn take_context(&mut self) -> Context {
         std::mem::take(&mut self.context)
+    }
+
+    /// The whole message as it arrived, ids and context included: for who reads it in another language.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Request;
+    ///
+    /// let request = Request::decode(br#"{"method": "ping", "args": {"n": NaN}}"#).unwrap();
+    /// assert_eq!(request.message().as_str(), r#"{"method": "ping", "args": {"n": NaN}}"#);
+    /// ```
+    pub fn message(&self) -> RawJson {
+        let text = self.text.as_str();
+        let start = text.len() - text.trim_start().len();
+        RawJson::checked(self.text.slice(start..text.trim_end().len()))
     }
 
     /// Members of the message that mean nothing to a server, in order.
