@@ -124,6 +124,8 @@ fn to_queue<'a>(queue: &'a str, properties: &'a EncodedProperties) -> Publish<'a
 async fn queue(channel: &Channel, name: &str, arguments: Table) {
     let declare = QueueDeclare {
         name,
+        // As every RabbitMQ takes it.
+        durable: true,
         auto_delete: true,
         arguments,
         ..QueueDeclare::default()

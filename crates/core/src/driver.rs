@@ -114,6 +114,19 @@ pub trait Driver: Send + Sync + 'static {
         inbox: Arc<dyn Inbox>,
     ) -> BoxFuture<'_, Result<Box<dyn Listener>>>;
 
+    /// Resolves when the bus can be reached to subscribe, which is tried as often as `retry` allows, so that a subscription
+    /// which is to fail soon need not wait for its own deadline. A bus without connections is always reached.
+    ///
+    /// # Errors
+    /// Why the bus cannot be reached.
+    ///
+    /// # Cancellation
+    /// Safe: nothing is lost.
+    fn reach(&self, retry: Retry) -> BoxFuture<'_, Result<()>> {
+        let _ = retry;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// How the driver is doing, without waiting for anything.
     fn health(&self) -> Health;
 

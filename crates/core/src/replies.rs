@@ -6,13 +6,15 @@
 //!
 //! Never holds its lock while it settles a delivery, wakes a caller, or calls the driver.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use oslo_messaging_proto::state::calls::{Calls, Handled};
-use oslo_messaging_proto::wire::ids::MsgId;
+use oslo_messaging_proto::wire::ids::{MsgId, UniqueId};
 use oslo_messaging_proto::wire::reply::Reply;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -29,7 +31,9 @@ pub(crate) mod slot;
 
 /// A confirmation that is handled this shortly after the loss was noticed was sent before it.
 const CONFIRM_SLACK: Duration = Duration::from_millis(100);
-/// So many calls ask for lost replies in so long a time.
+/// So many calls ask for lost replies with one question,
+const ASKED_TOGETHER: usize = 1024;
+/// and so many questions are asked in so long a time.
 const QUESTIONS: u32 = 256;
 const QUESTIONS_WITHIN: Duration = Duration::from_secs(5);
 /// Closing waits no longer than this for the listener.
@@ -62,6 +66,8 @@ struct State {
     lost_at: Option<Instant>,
     /// Since when how many questions for lost replies were asked.
     asked: Option<(Instant, u32)>,
+    /// Requests that their callers are about to ask about, by topic.
+    doubtful: HashMap<String, Vec<Asked>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,6 +76,22 @@ enum Ended {
     Closed,
     /// The driver gave up.
     Failed,
+}
+
+/// A request whose reply may be lost, as its servers are asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// Its `_unique_id`.
+    pub(crate) request: String,
+    /// Its `_msg_id`.
+    pub(crate) msg_id: String,
+}
+
+impl Asked {
+    /// The id of the request, if it is one as this library and the reference draw them.
+    pub(crate) fn unique_id(&self) -> Option<UniqueId> {
+        UniqueId::parse(&self.request)
+    }
 }
 
 /// A call's place, and what was found when it was made.
@@ -119,20 +141,25 @@ impl Replies {
         let _ = interrupted.wait_for(|interrupted| !interrupted).await;
     }
 
-    /// Whether one more call may ask all servers of its topic for its reply. Bounded: every question goes to every server.
-    pub(crate) fn may_ask(&self) -> bool {
+    /// Notes that a call is about to ask all servers of its topic for its reply.
+    pub(crate) fn doubt(&self, topic: &str, asked: Asked) {
         let mut state = self.shared.lock();
-        let now = Instant::now();
-        match &mut state.asked {
-            Some((since, count)) if now.duration_since(*since) < QUESTIONS_WITHIN => {
-                *count += 1;
-                *count <= QUESTIONS
-            }
-            asked => {
-                *asked = Some((now, 1));
-                true
-            }
+        let doubtful = state.doubtful.entry(topic.to_owned()).or_default();
+        if doubtful.len() < ASKED_TOGETHER {
+            doubtful.push(asked);
         }
+    }
+
+    /// What this call has to ask, for all that are about to: nothing if another one did, or if too much was asked lately.
+    /// Bounded, since every question goes to every server.
+    pub(crate) fn questions(&self, topic: &str, request: &str) -> Option<Vec<Asked>> {
+        let mut state = self.shared.lock();
+        let doubtful = state.doubtful.get(topic)?;
+        if !doubtful.iter().any(|asked| asked.request == request) {
+            return None;
+        }
+        let questions = state.doubtful.remove(topic)?;
+        state.may_ask().then_some(questions)
     }
 
     /// How many calls wait.
@@ -225,6 +252,7 @@ impl Shared {
                 ended: None,
                 lost_at: None,
                 asked: None,
+                doubtful: HashMap::new(),
             }),
             alarm: Notify::new(),
             interrupted: watch::Sender::new(false),
@@ -301,6 +329,20 @@ impl Shared {
 }
 
 impl State {
+    fn may_ask(&mut self) -> bool {
+        let now = Instant::now();
+        match &mut self.asked {
+            Some((since, count)) if now.duration_since(*since) < QUESTIONS_WITHIN => {
+                *count += 1;
+                *count <= QUESTIONS
+            }
+            asked => {
+                *asked = Some((now, 1));
+                true
+            }
+        }
+    }
+
     fn slots(&mut self) -> Vec<Arc<Slot>> {
         let slots = self.calls.iter_mut();
         slots.map(|(_, slot)| Arc::clone(slot)).collect()

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-use crate::driver::{Capabilities, Driver, Health};
+use crate::driver::{Capabilities, Driver, Health, Retry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::lock::lock;
@@ -160,13 +160,19 @@ impl Transport {
         Ok(())
     }
 
-    /// The reply listener, started if need be.
-    pub(crate) async fn replies(&self, deadline: Instant) -> Result<Arc<Replies>> {
+    /// The reply listener, started if need be; connecting for it is tried as often as `retry` allows.
+    pub(crate) async fn replies(&self, deadline: Instant, retry: Retry) -> Result<Arc<Replies>> {
         let cell = self.replies_cell();
         if let Some(replies) = cell.get() {
             return Ok(Arc::clone(replies));
         }
-        let start = cell.get_or_try_init(|| Replies::start(Arc::clone(&self.inner.driver)));
+        let start = async {
+            if retry != Retry::Forever {
+                self.inner.driver.reach(retry).await?;
+            }
+            cell.get_or_try_init(|| Replies::start(Arc::clone(&self.inner.driver)))
+                .await
+        };
         let replies = match timeout_at(deadline, start).await {
             Ok(started) => Arc::clone(started?),
             Err(_) => return Err(self.no_reply_queue()),

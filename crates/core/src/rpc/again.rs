@@ -2,17 +2,17 @@
 //!
 //! When only its reply queue was lost, a caller must not send its request again: it could run a second time at another
 //! server of the topic. So it asks all servers by a fanout. The one that remembers the request sends its reply once more;
-//! others stay silent. To a server that does not know the question it is a cast of an unknown method, whose name ends so
+//! others stay silent. Callers that lost their reply queue together ask together, since every question goes to every server. To a server that does not know the question it is a cast of an unknown method, whose name ends so
 //! that the reference's server does not make an error of it in its log.
 
 use oslo_messaging_proto::error::EncodeError;
 use oslo_messaging_proto::wire::context::Context;
-use oslo_messaging_proto::wire::ids::UniqueId;
 use oslo_messaging_proto::wire::request::{Request, RequestHead, encode_request};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::replies::Asked;
 use crate::rpc::ids;
 
 /// The method servers of this library know besides those of their endpoints.
@@ -21,11 +21,9 @@ const METHOD: &str = "oslo_rpc_reply_again_ignore_errors";
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Question {
-    /// The `_unique_id` of the request.
-    pub(crate) request: String,
-    /// Its `_msg_id`.
-    pub(crate) msg_id: String,
-    /// Where its caller waits now.
+    /// The requests whose replies may be lost.
+    pub(crate) requests: Vec<Asked>,
+    /// Where their callers wait now.
     pub(crate) reply_q: String,
 }
 
@@ -49,11 +47,6 @@ impl Question {
         }
         request.args().ok()?.parse().ok()
     }
-
-    /// The id of the request asked about.
-    pub(crate) fn unique_id(&self) -> Option<UniqueId> {
-        UniqueId::parse(&self.request)
-    }
 }
 
 #[cfg(test)]
@@ -63,8 +56,10 @@ mod tests {
     #[test]
     fn a_question_is_read_as_it_was_asked_and_other_requests_are_none() {
         let question = Question {
-            request: "0f".repeat(16),
-            msg_id: "m".into(),
+            requests: vec![Asked {
+                request: "0f".repeat(16),
+                msg_id: "m".into(),
+            }],
             reply_q: "reply_1".into(),
         };
         let request = Request::decode(&question.encode().expect("plain text")).expect("a request");
@@ -74,9 +69,8 @@ mod tests {
             None,
             "nobody is answered that there is no such method"
         );
-        assert!(question.unique_id().is_some());
-        let other =
-            br#"{"method": "echo", "args": {"request": "a", "msg_id": "b", "reply_q": "c"}}"#;
+        assert!(question.requests[0].unique_id().is_some());
+        let other = br#"{"method": "echo", "args": {"requests": [], "reply_q": "c"}}"#;
         let other = Request::decode(other).expect("a request");
         assert_eq!(Question::read(&other), None);
     }

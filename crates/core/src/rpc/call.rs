@@ -17,7 +17,7 @@ use tracing::debug;
 use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replies::slot::{Ending, Signal, Slot};
-use crate::replies::{Registered, Replies};
+use crate::replies::{Asked, Registered, Replies};
 use crate::rpc::again::Question;
 
 /// Servers get this long to come back, and to send the replies they have, before a request that may be lost is sent again;
@@ -204,25 +204,40 @@ impl Call<'_> {
     /// Asks the servers of the topic for the reply, and waits so long for it to come.
     async fn ask_for_reply(&self, wait: Duration) {
         let until = Instant::now() + wait;
-        sleep(jittered(2 * NOTICE).min(wait / 4)).await;
-        let question = Question {
-            request: self.unique_id.to_string(),
-            msg_id: self.id.to_string(),
-            reply_q: self.replies.address().to_string(),
-        };
-        if let Destination::Topic { topic, .. } = self.request.destination
-            && self.replies.may_ask()
-            && let Ok(body) = question.encode()
-        {
-            let mut message = Outgoing::new(Destination::Fanout { topic }, body);
-            message.deadline = Some(until);
-            if let Err(error) = self.driver.send(message).await {
-                debug!(%error, "nobody was asked for a reply that may be lost");
+        let pause = jittered(2 * NOTICE).min(wait / 4);
+        if let Destination::Topic { topic, .. } = self.request.destination {
+            let request = self.unique_id.to_string();
+            let asked = Asked {
+                request: request.clone(),
+                msg_id: self.id.to_string(),
+            };
+            self.replies.doubt(topic, asked);
+            sleep(pause).await;
+            // The first to wake asks for all.
+            if let Some(requests) = self.replies.questions(topic, &request) {
+                self.ask(topic, requests, until).await;
             }
+        } else {
+            sleep(pause).await;
         }
         // The fanout may have waited for the servers to come back.
         let answer = Instant::now() + NOTICE.min(wait / 4);
         sleep_until(until.max(answer)).await;
+    }
+
+    async fn ask(&self, topic: &str, requests: Vec<Asked>, until: Instant) {
+        let question = Question {
+            requests,
+            reply_q: self.replies.address().to_string(),
+        };
+        let Ok(body) = question.encode() else {
+            return;
+        };
+        let mut message = Outgoing::new(Destination::Fanout { topic }, body);
+        message.deadline = Some(until);
+        if let Err(error) = self.driver.send(message).await {
+            debug!(%error, "nobody was asked for replies that may be lost");
+        }
     }
 
     /// How long a reply that may be lost is waited for: a call that took long so far may take long still.

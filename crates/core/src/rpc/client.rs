@@ -307,7 +307,7 @@ impl RpcClient {
         let timeout = self.effective_timeout();
         let deadline = deadline_after(started, timeout);
         let destination = self.check(true)?;
-        let replies = self.transport.replies(deadline).await?;
+        let replies = self.transport.replies(deadline, self.options.retry).await?;
         let id = ids::msg_id();
         if !span.is_disabled() {
             span.record("msg_id", field::display(&id));

@@ -5,7 +5,7 @@
 //! run. Both kinds of waiting are bounded, and the server counts them when it stops.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -48,6 +48,7 @@ pub(crate) struct Replier {
     obsolete: Mutex<ObsoleteQueues>,
     waiting: AtomicUsize,
     dropped: AtomicU64,
+    stopping: AtomicBool,
 }
 
 impl Replier {
@@ -61,6 +62,7 @@ impl Replier {
             obsolete: Mutex::default(),
             waiting: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +74,20 @@ impl Replier {
     /// How many replies nobody got.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// From now on a reply whose queue is missing is offered once more and then given up: whoever can send requests could
+    /// delay the end of the server otherwise.
+    pub(crate) fn stop_waiting(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Sends a reply that was sent before, to a caller that asked for it and will ask again.
+    pub(crate) async fn once_more(&self, to: &ReplyTo, reply: SealedReply) {
+        let sent = self.driver.send(self.outgoing(to, reply.body().clone()));
+        if let Err(fault) = sent.await {
+            debug!(msg_id = to.msg_id, error = %fault, "a reply was not sent again");
+        }
     }
 
     /// Sends a reply. Gives the permit back, unless it was released while the bus took its time.
@@ -149,12 +165,14 @@ impl Replier {
     /// Offers a reply until its queue is there or the patience ends.
     async fn offer_again(&self, to: &ReplyTo, mut reply: SealedReply) {
         let give_up_at = deadline_after(Instant::now(), self.patience);
+        let mut last = false;
         loop {
             let now = Instant::now();
-            if now >= give_up_at {
+            if now >= give_up_at || last {
                 error!(
                     msg_id = to.msg_id,
                     reply_queue = to.queue,
+                    stopping = last,
                     "abandoned a reply: its queue did not appear"
                 );
                 lock(&self.obsolete).insert(now.into_std(), &to.queue);
@@ -166,6 +184,7 @@ impl Replier {
                 self.count_dropped();
                 return;
             }
+            last = self.stopping.load(Ordering::Acquire);
             // Wire: a new `_unique_id` for each attempt (spec section 9).
             reply = reply.renew(unique_id());
             match self

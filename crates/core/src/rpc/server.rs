@@ -237,7 +237,8 @@ impl RpcServer {
     }
 
     /// Stops: takes nothing new, gives back what was not started, and waits for handlers and their
-    /// replies, no longer than the transport's `rpc_response_timeout`, after which no caller waits.
+    /// replies, no longer than the transport's `rpc_response_timeout`, after which no caller waits. A reply whose queue is
+    /// missing is offered once more, not for `kombu_missing_consumer_retry_timeout`.
     ///
     /// # Cancellation
     /// As dropping the server.
@@ -256,10 +257,14 @@ impl RpcServer {
             return Stopped::default();
         };
         let replier = self.floor.work.replier();
-        let stopped = self
+        let dropped = replier.dropped();
+        replier.stop_waiting();
+        let mut stopped = self
             .floor
             .stop(listener, deadline, || replier.outstanding())
             .await;
+        let given_up = replier.dropped() - dropped;
+        stopped.replies_dropped += usize::try_from(given_up).unwrap_or(usize::MAX);
         if stopped.aborted > 0 || stopped.replies_dropped > 0 {
             warn!(target = %self.target, ?stopped, "stopped before all was done");
         } else {

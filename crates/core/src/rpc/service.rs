@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use oslo_messaging_proto::state::dedup::Duplicates;
 use oslo_messaging_proto::wire::failure::Failure;
 use oslo_messaging_proto::wire::ids::UniqueId;
@@ -93,7 +94,7 @@ impl<D: Dispatch> Service<D> {
         };
         delivery.ack();
         if let Some(question) = Question::read(&request) {
-            return self.find_reply(question);
+            return self.find_replies(question);
         }
         match request.unique_id() {
             Some(id) if !lock(&self.seen).insert(id) => {
@@ -105,18 +106,18 @@ impl<D: Dispatch> Service<D> {
         }
     }
 
-    /// The reply that is asked for, if it was given here.
-    fn find_reply(&self, question: Question) -> Accepted {
-        let id = question.unique_id();
-        let reply = id.and_then(|id| lock(&self.recent).again(id, &question.reply_q));
-        let Some(reply) = reply else {
-            return Accepted::Nothing;
-        };
-        let to = ReplyTo {
-            queue: question.reply_q,
-            msg_id: question.msg_id,
-        };
-        Accepted::Again(to, reply)
+    /// The replies that are asked for, as far as they were given here.
+    fn find_replies(&self, question: Question) -> Accepted {
+        let mut recent = lock(&self.recent);
+        let given = question.requests.into_iter().filter_map(|asked| {
+            let reply = recent.again(asked.unique_id()?, &question.reply_q)?;
+            let to = ReplyTo {
+                queue: question.reply_q.clone(),
+                msg_id: asked.msg_id,
+            };
+            Some((to, reply))
+        });
+        Accepted::Again(given.collect())
     }
 
     /// The reply that the broker may have lost, for a request that came again.
@@ -125,7 +126,9 @@ impl<D: Dispatch> Service<D> {
             return Accepted::Nothing;
         };
         let reply = lock(&self.recent).missed(id, &to.queue, now);
-        reply.map_or(Accepted::Nothing, |reply| Accepted::Again(to, reply))
+        reply.map_or(Accepted::Nothing, |reply| {
+            Accepted::Again(vec![(to, reply)])
+        })
     }
 
     /// Runs the method; whatever goes wrong becomes the failure that is sent. Nothing is if nobody wants to answer.
@@ -182,6 +185,29 @@ impl<D: Dispatch> Service<D> {
         Some(failure_body(failure))
     }
 
+    /// Sends replies again that may have been lost.
+    async fn reply_again(
+        &self,
+        mut replies: Vec<(ReplyTo, SealedReply)>,
+        permit: Permit<Self>,
+    ) -> Option<Permit<Self>> {
+        let Some((to, last)) = replies.pop() else {
+            return Some(permit);
+        };
+        debug!(
+            msg_id = to.msg_id,
+            others = replies.len(),
+            "sending replies again that may have been lost"
+        );
+        let others = replies.iter().map(|(to, reply)| {
+            let reply = reply.clone().renew(unique_id());
+            self.replier.once_more(to, reply)
+        });
+        join_all(others).await;
+        let last = last.renew(unique_id());
+        self.replier.reply(&to, last, permit).await
+    }
+
     /// Shows the caller that the method is still running, until the guard goes (spec section 11).
     fn heartbeats(&self, floor: &Floor<Self>, to: &ReplyTo, every: Duration) -> Heartbeats {
         let replier = Arc::clone(&self.replier);
@@ -207,16 +233,7 @@ impl<D: Dispatch> Work for Service<D> {
     ) -> Option<Permit<Self>> {
         let mut request = match self.accept(received) {
             Accepted::New(request) => request,
-            Accepted::Again(to, reply) => {
-                debug!(
-                    msg_id = to.msg_id,
-                    "sending a reply again that may have been lost"
-                );
-                return self
-                    .replier
-                    .reply(&to, reply.renew(unique_id()), permit)
-                    .await;
-            }
+            Accepted::Again(replies) => return self.reply_again(replies, permit).await,
             Accepted::Nothing => return Some(permit),
         };
         let to = reply_to(&request);
@@ -269,8 +286,8 @@ impl<D: Dispatch> Work for Service<D> {
 enum Accepted {
     /// Run it.
     New(Request),
-    /// It ran; its caller may have missed the reply.
-    Again(ReplyTo, SealedReply),
+    /// These ran; their callers may have missed the replies.
+    Again(Vec<(ReplyTo, SealedReply)>),
     Nothing,
 }
 

@@ -329,8 +329,8 @@ async fn a_reply_is_given_once_more_to_who_asks_for_it_and_other_servers_stay_si
     let first = driver.next_sent().await;
     let ask = |request: &str, unique: u32| {
         format!(
-            r#"{{"method": "oslo_rpc_reply_again_ignore_errors", "args": {{"request": "{request}", "msg_id": "m1",
-            "reply_q": "elsewhere"}}, "_unique_id": "{unique:032x}"}}"#
+            r#"{{"method": "oslo_rpc_reply_again_ignore_errors", "args": {{"requests": [
+            {{"request": "{request}", "msg_id": "m1"}}], "reply_q": "elsewhere"}}, "_unique_id": "{unique:032x}"}}"#
         )
     };
     driver.deliver(ask(&id, 100));

@@ -335,3 +335,28 @@ async fn a_call_whose_reply_queue_alone_was_replaced_asks_for_the_reply_at_the_n
     assert_eq!(call.await.unwrap().unwrap(), 5);
     assert_eq!(driver.sent_count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_lost_their_reply_queue_together_ask_together() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let client = client(&driver);
+    let calls: Vec<_> = (0..600).map(|_| call(&client)).collect();
+    let mut sent = Vec::new();
+    for _ in &calls {
+        sent.push(driver.next_sent().await);
+    }
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Emptied);
+    driver.event(ListenerEvent::Restored { recreated: false });
+    let question = driver.next_sent().await;
+    let args = question.message().get("args").unwrap().to_string();
+    for request in &sent {
+        assert!(args.contains(&request.text("_msg_id")));
+        driver.deliver(result(request, 5));
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), 5);
+    }
+    assert_eq!(driver.sent_count(), 0, "one question was enough");
+}

@@ -148,3 +148,31 @@ async fn a_stopped_server_is_started_again_under_its_name() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_long_for_callers_that_are_gone() {
+    let driver = Scripted::new();
+    driver.answer(|_| Some(Err(fault(ErrorKind::Undeliverable))));
+    let desk = Desk::new();
+    let server = server(&driver, &desk).await;
+    for n in 0..5 {
+        driver.deliver(call("echo", &format!("m{n}"), ""));
+    }
+    desk.entered(5).await;
+    for _ in 0..5 {
+        driver.next_sent().await;
+    }
+    let begin = Instant::now();
+    let stopped = server.stop().await;
+    assert!(
+        begin.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!((stopped.aborted, stopped.replies_dropped), (0, 5));
+    let offered = driver.sent_count();
+    assert!(
+        (1..=5).contains(&offered),
+        "once more, not for a minute: {offered}"
+    );
+}
