@@ -125,7 +125,7 @@ pub async fn call(
     let started = Instant::now();
     let deadline = deadline_after(started, timeout);
     transport.check_rpc()?;
-    let replies = transport.replies(deadline).await?;
+    let replies = transport.replies(deadline, request.retry).await?;
     let (id, unique_id) = (ids::msg_id(), ids::unique_id());
     let reply_queue = replies.address();
     let head = CallHead {
