@@ -12,9 +12,10 @@ use std::future::Future;
 use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use oslo_messaging_proto::wire::notification::ContextForm;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
@@ -161,6 +162,10 @@ pub struct Capabilities {
     pub requeue: bool,
     /// The sender can learn that nobody would get a message.
     pub mandatory: bool,
+    /// A listener can ask for messages from before it began ([`Notifications::since`]).
+    pub history: bool,
+    /// Where a notification has its context on this bus.
+    pub context: ContextForm,
     /// How long a server goes on offering a reply to a reply queue that is missing; zero for a bus
     /// where a missing reply queue cannot come back (option `kombu_missing_consumer_retry_timeout`).
     pub reply_retry: Duration,
@@ -173,6 +178,8 @@ impl Capabilities {
         notifications: false,
         requeue: false,
         mandatory: false,
+        history: false,
+        context: ContextForm::Flat,
         reply_retry: Duration::ZERO,
     };
 
@@ -180,6 +187,20 @@ impl Capabilities {
     pub const fn rpc() -> Self {
         let mut this = Self::NONE;
         this.rpc = true;
+        this
+    }
+
+    /// A bus for notifications and nothing else, without requeue.
+    ///
+    /// ```
+    /// use oslo_messaging_core::driver::Capabilities;
+    ///
+    /// let capabilities = Capabilities::notifications();
+    /// assert!(capabilities.notifications && !capabilities.rpc && !capabilities.requeue);
+    /// ```
+    pub const fn notifications() -> Self {
+        let mut this = Self::NONE;
+        this.notifications = true;
         this
     }
 }
@@ -287,6 +308,14 @@ pub enum Destination<'a> {
         /// Its name, as the request gave it.
         queue: &'a str,
     },
+    /// The listeners of a topic and priority: a copy for each pool of them, and one for those without a pool, kept
+    /// until they come (parity N6, NL10, NL11).
+    Notification {
+        /// Exchange; the driver's control exchange if absent. A bus without exchanges has no use for it.
+        exchange: Option<&'a str>,
+        /// Topic and priority, `notifications.info`.
+        topic: &'a str,
+    },
 }
 
 impl fmt::Display for Destination<'_> {
@@ -296,6 +325,7 @@ impl fmt::Display for Destination<'_> {
             Self::Server { topic, server, .. } => write!(f, "topic {topic} server {server}"),
             Self::Fanout { topic } => write!(f, "fanout {topic}"),
             Self::Reply { queue } => write!(f, "reply queue {queue}"),
+            Self::Notification { topic, .. } => write!(f, "notification topic {topic}"),
         }
     }
 }
@@ -377,6 +407,92 @@ pub enum Subscription {
     },
     /// A reply queue of one's own; [`Listener::address`] tells its name.
     Replies,
+    /// What a notification listener takes.
+    Notifications(Notifications),
+}
+
+/// What a notification listener takes, and with whom it shares it.
+///
+/// ```
+/// use oslo_messaging_core::driver::{Notifications, Pool};
+///
+/// let mut what = Notifications::new([(None, "notifications.info".to_owned())]);
+/// what.pool = Some(Pool::shared("audit"));
+/// assert_eq!(what.sources.len(), 1);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Notifications {
+    /// Exchange (the driver's control exchange if absent) and topic with priority, `notifications.info`; each once.
+    pub sources: Vec<(Option<String>, String)>,
+    /// The pool whose members share one copy of everything; without one, all listeners without a pool do.
+    pub pool: Option<Pool>,
+    /// How many unsettled deliveries the bus may hand out; for a batch at least its size.
+    pub prefetch: Prefetch,
+    /// Begin with what was sent then, on a bus with [`Capabilities::history`]; others refuse.
+    pub since: Option<SystemTime>,
+}
+
+impl Notifications {
+    /// Everything from these sources, without a pool.
+    ///
+    /// ```
+    /// use oslo_messaging_core::driver::{Notifications, Prefetch};
+    ///
+    /// let what = Notifications::new([(Some("nova".to_owned()), "notifications.error".to_owned())]);
+    /// assert_eq!((what.pool, what.prefetch), (None, Prefetch::Unlimited));
+    /// ```
+    pub fn new(sources: impl IntoIterator<Item = (Option<String>, String)>) -> Self {
+        Self {
+            sources: sources.into_iter().collect(),
+            pool: None,
+            prefetch: Prefetch::Unlimited,
+            since: None,
+        }
+    }
+}
+
+/// Listeners that share one copy of the notifications they ask for (parity NL10).
+///
+/// ```
+/// use oslo_messaging_core::driver::Pool;
+///
+/// assert!(!Pool::shared("audit").temporary);
+/// assert!(Pool::temporary("omsg-7").temporary);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Pool {
+    /// Its name: the queue's on RabbitMQ, the consumer group's on Kafka.
+    pub name: String,
+    /// It ends with its listener, with what it has not taken, and has only one.
+    pub temporary: bool,
+}
+
+impl Pool {
+    /// A pool that outlives its listeners.
+    ///
+    /// ```
+    /// assert_eq!(oslo_messaging_core::driver::Pool::shared("audit").name, "audit");
+    /// ```
+    pub fn shared(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            temporary: false,
+        }
+    }
+
+    /// A pool of one listener's own.
+    ///
+    /// ```
+    /// assert_eq!(oslo_messaging_core::driver::Pool::temporary("look-1").name, "look-1");
+    /// ```
+    pub fn temporary(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            temporary: true,
+        }
+    }
 }
 
 /// How many unsettled deliveries the bus hands out on each queue of a subscription.

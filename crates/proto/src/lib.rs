@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod json;
+pub mod priority;
 mod secret;
 pub mod state;
 pub mod target;
@@ -15,6 +16,7 @@ pub use crate::json::kind::Kind;
 pub use crate::json::number::Number;
 pub use crate::json::raw::RawJson;
 pub use crate::json::value::{Object, Value};
+pub use crate::priority::{Priority, PriorityError};
 pub use crate::state::backoff::Backoff;
 pub use crate::state::calls::{Calls, Handled, Outcome, TimedOut};
 pub use crate::state::dedup::Duplicates;
@@ -27,5 +29,9 @@ pub use crate::wire::context::Context;
 pub use crate::wire::envelope::Message;
 pub use crate::wire::failure::{Failure, FailureError};
 pub use crate::wire::ids::{MsgId, UniqueId};
+pub use crate::wire::notification::{
+    ContextForm, Notification, NotificationFormat, NotificationId,
+};
 pub use crate::wire::reply::{Reply, ReplyBody, SealedReply};
 pub use crate::wire::request::{CallHead, Request, RequestFault, RequestHead, encode_request};
+pub use crate::wire::timestamp::Timestamp;

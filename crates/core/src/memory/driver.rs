@@ -19,8 +19,8 @@ use super::exchange::Exchange;
 use super::queue::{Handout, Message, Tap};
 use super::{MemoryBroker, Shared};
 use crate::driver::{
-    BoxFuture, Capabilities, Delivery, Driver, Health, Inbox, Listener, ListenerEvent, Outgoing,
-    Prefetch, Settlement, Settler, Subscription,
+    BoxFuture, Capabilities, Delivery, Driver, Health, Inbox, Listener, ListenerEvent,
+    Notifications, Outgoing, Prefetch, Settlement, Settler, Subscription,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::lock;
@@ -100,6 +100,10 @@ impl MemoryDriver {
         if self.lock().closed {
             return Err(closed());
         }
+        if let Subscription::Notifications(Notifications { since: Some(_), .. }) = what {
+            let text = "memory keeps no history; leave out where to begin";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
         let shared = self.broker.shared();
         let subscriber = Arc::new(Subscriber::new(Arc::clone(shared), inbox));
         let (taps, address) = change(shared, |exchange, _, due| match what {
@@ -113,6 +117,13 @@ impl MemoryDriver {
                 let names = (own, topic.as_str(), server.as_str());
                 (
                     exchange.subscribe_server(names, credit(prefetch), &subscriber, due),
+                    None,
+                )
+            }
+            Subscription::Notifications(what) => {
+                let (own, credit) = (&self.control_exchange, credit(what.prefetch));
+                (
+                    exchange.subscribe_notifications(&what, own, credit, &subscriber, due),
                     None,
                 )
             }
@@ -160,6 +171,7 @@ impl fmt::Debug for MemoryDriver {
 impl Driver for MemoryDriver {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::rpc();
+        capabilities.notifications = true;
         capabilities.requeue = true;
         capabilities.mandatory = true;
         capabilities

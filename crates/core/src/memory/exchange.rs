@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::driver::Subscriber;
 use super::queue::{Handout, Message, QUEUE_LIMIT, Queue, QueueId, Tap};
-use crate::driver::{Destination, Settlement};
+use crate::driver::{Destination, Notifications, Pool, Settlement};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Names to queues, queues by id.
@@ -22,11 +22,20 @@ pub(crate) struct Exchange {
     topics: HashMap<String, HashMap<String, Topic>>,
     fanouts: HashMap<String, Vec<QueueId>>,
     replies: HashMap<String, QueueId>,
+    pools: HashMap<String, PoolQueue>,
 }
 
 struct Topic {
     shared: QueueId,
     servers: HashMap<String, QueueId>,
+    /// Queues of listeners' pools, each with a copy of every notification.
+    pools: Vec<QueueId>,
+}
+
+struct PoolQueue {
+    id: QueueId,
+    /// Goes with its last consumer.
+    temporary: bool,
 }
 
 /// Queue ids are counted, so they are their own hash.
@@ -102,6 +111,13 @@ impl Exchange {
             Destination::Fanout { topic } => {
                 return self.publish_to_all(topic, mandatory, message, due);
             }
+            Destination::Notification {
+                exchange: own,
+                topic,
+            } => {
+                let exchange = own.unwrap_or(exchange);
+                return self.publish_notification(exchange, topic, message, due);
+            }
         };
         let Some(queue) = found.and_then(|id| self.queues.get_mut(&id.0)) else {
             return if mandatory {
@@ -146,6 +162,115 @@ impl Exchange {
             }
         }
         Ok(())
+    }
+
+    /// The queue without a pool and those of all pools get it, or none. The former is made if need be; if nobody ever
+    /// takes from it, it keeps the newest only, as every notifier fills one whether it is wanted or not (parity NL11).
+    fn publish_notification(
+        &mut self,
+        exchange: &str,
+        topic: &str,
+        message: Message,
+        due: &mut VecDeque<Handout>,
+    ) -> Result<()> {
+        let shared = self.make_topic(exchange, topic);
+        let pools = match self.topic(exchange, topic) {
+            Some(topic) => topic.pools.clone(),
+            None => Vec::new(),
+        };
+        let now = Instant::now();
+        let mut is_full = |id: &QueueId| {
+            self.queues
+                .get_mut(&id.0)
+                .is_some_and(|queue| queue.is_full(now) && queue.is_consumed())
+        };
+        if pools.iter().chain([&shared]).any(&mut is_full) {
+            let exchange = Some(exchange);
+            return Err(full(Destination::Notification { exchange, topic }));
+        }
+        for id in pools.iter().chain([&shared]) {
+            if let Some(queue) = self.queues.get_mut(&id.0) {
+                if queue.waiting() >= QUEUE_LIMIT {
+                    queue.drop_oldest();
+                }
+                queue.publish(message.clone(), due);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what a listener takes from, as far as it is missing, and subscribes.
+    pub(crate) fn subscribe_notifications(
+        &mut self,
+        what: &Notifications,
+        control_exchange: &str,
+        prefetch: Option<NonZeroU16>,
+        subscriber: &Arc<Subscriber>,
+        due: &mut VecDeque<Handout>,
+    ) -> Vec<Arc<Tap>> {
+        let mut ids: Vec<QueueId> = Vec::new();
+        for (exchange, topic) in &what.sources {
+            let exchange = exchange.as_deref().unwrap_or(control_exchange);
+            let shared = self.make_topic(exchange, topic);
+            let id = match &what.pool {
+                None => shared,
+                Some(pool) => self.join_pool(pool, shared, exchange, topic),
+            };
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids.into_iter()
+            .filter_map(|id| self.subscribe(id, prefetch, subscriber, due))
+            .collect()
+    }
+
+    /// The queue of a pool, which gets this topic's notifications from now on, and a copy of those that wait.
+    fn join_pool(&mut self, pool: &Pool, shared: QueueId, exchange: &str, topic: &str) -> QueueId {
+        let id = match self.pools.get(&pool.name) {
+            Some(known) => known.id,
+            None => {
+                let id = self.new_queue();
+                let temporary = pool.temporary;
+                let queue = PoolQueue { id, temporary };
+                self.pools.insert(pool.name.clone(), queue);
+                id
+            }
+        };
+        let topics = self.topics.get_mut(exchange);
+        let Some(topic) = topics.and_then(|topics| topics.get_mut(topic)) else {
+            return id;
+        };
+        if topic.pools.contains(&id) {
+            return id;
+        }
+        topic.pools.push(id);
+        let waiting = match self.queues.get(&shared.0) {
+            Some(queue) if !pool.temporary => queue.copy(),
+            _ => Vec::new(),
+        };
+        if let Some(queue) = self.queues.get_mut(&id.0) {
+            waiting.into_iter().for_each(|message| queue.push(message));
+        }
+        id
+    }
+
+    /// The shared queue of a topic, made if need be.
+    fn make_topic(&mut self, exchange: &str, topic: &str) -> QueueId {
+        if let Some(topic) = self.topic(exchange, topic) {
+            return topic.shared;
+        }
+        let shared = self.new_queue();
+        let topics = self.topics.entry(exchange.to_owned()).or_default();
+        topics.insert(
+            topic.to_owned(),
+            Topic {
+                shared,
+                servers: HashMap::new(),
+                pools: Vec::new(),
+            },
+        );
+        shared
     }
 
     /// Makes the queues of an RPC server as far as they are missing, and subscribes to all three.
@@ -215,8 +340,21 @@ impl Exchange {
                 false
             }
         });
+        self.pools.retain(|_, pool| {
+            let queue = self.queues.get(&pool.id.0);
+            let ends = pool.temporary
+                && own.contains(&pool.id)
+                && queue.is_none_or(|queue| !queue.is_consumed());
+            if ends {
+                gone.push(pool.id);
+            }
+            !ends
+        });
         for id in gone {
             self.queues.remove(&id.0);
+            for topic in self.topics.values_mut().flat_map(HashMap::values_mut) {
+                topic.pools.retain(|pool| *pool != id);
+            }
         }
     }
 
@@ -248,6 +386,7 @@ impl Exchange {
         let topic = topics.entry(topic.to_owned()).or_insert_with(|| Topic {
             shared,
             servers: HashMap::new(),
+            pools: Vec::new(),
         });
         topic.servers.insert(server.to_owned(), own);
         (shared, own)

@@ -24,8 +24,10 @@
 //! | server queue | the same for one server's name |
 //! | fanout queue | one for each subscription, not scoped by an exchange; goes with its subscription |
 //! | reply queue | one for each subscription; goes with it |
+//! | pool queue | shared by the listeners of a pool; has a copy of every notification of their topics, beginning with those that wait when it is made; outlives them unless it is temporary |
 //! | message without a queue | dropped; `Undeliverable` if mandatory |
 //! | queue without a consumer | keeps up to [`QUEUE_LIMIT`] messages, then `DeliveryFailure` |
+//! | notification without a consumer | its topic's queue is made and keeps the newest [`QUEUE_LIMIT`] |
 //! | expiry | a message not handed out in time is dropped |
 //! | credit | a consumer holds at most its prefetch unsettled, the rest stays in the queue |
 //! | requeue | back to the front, marked as redelivered; likewise all that a closed consumer had not settled |

@@ -119,6 +119,21 @@ impl Queue {
         self.ready.len() >= QUEUE_LIMIT
     }
 
+    /// Whether anybody is subscribed.
+    pub(crate) fn is_consumed(&self) -> bool {
+        !self.consumers.is_empty()
+    }
+
+    /// Makes room.
+    pub(crate) fn drop_oldest(&mut self) {
+        self.ready.pop_front();
+    }
+
+    /// What waits, once more.
+    pub(crate) fn copy(&self) -> Vec<Message> {
+        self.ready.iter().cloned().collect()
+    }
+
     /// Takes a message in at the end.
     pub(crate) fn push(&mut self, message: Message) {
         self.note_death(&message);

@@ -12,7 +12,8 @@ use tokio::time::{Instant, advance};
 
 use super::{MemoryBroker, MemoryDriver, QUEUE_LIMIT};
 use crate::driver::{
-    Delivery, Destination, Driver, Inbox, Listener, ListenerEvent, Outgoing, Prefetch, Subscription,
+    Delivery, Destination, Driver, Inbox, Listener, ListenerEvent, Notifications, Outgoing, Pool,
+    Prefetch, Subscription,
 };
 use crate::error::ErrorKind;
 
@@ -460,6 +461,95 @@ async fn a_closed_driver_refuses_and_leaves_the_broker_to_others() {
     assert_eq!(a.events.lock().unwrap().len(), 1);
     let (b, _b) = serve(&two, "b", 0).await;
     assert_eq!(b.texts(), ["1"]);
+}
+
+const NOTE: Destination<'static> = Destination::Notification {
+    exchange: None,
+    topic: "notifications.info",
+};
+
+async fn listen(driver: &MemoryDriver, pool: Option<Pool>) -> (Arc<Held>, Box<dyn Listener>) {
+    let inbox = Arc::new(Held::default());
+    let mut what =
+        Notifications::new(["info", "error"].map(|p| (None, format!("notifications.{p}"))));
+    what.pool = pool;
+    let what = Subscription::Notifications(what);
+    let listener = driver.listen(what, inbox.clone()).await.unwrap();
+    (inbox, listener)
+}
+
+#[tokio::test]
+async fn notifications_wait_for_their_first_listener_and_are_shared_by_those_without_a_pool() {
+    let driver = driver();
+    send(&driver, NOTE, "1").await;
+    let (a, _a) = listen(&driver, None).await;
+    assert_eq!(a.texts(), ["1"]);
+    let (b, _b) = listen(&driver, None).await;
+    send(&driver, NOTE, "2").await;
+    send(&driver, NOTE, "3").await;
+    assert_eq!((a.texts().len(), b.texts().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn each_pool_has_a_copy_beginning_with_what_waits() {
+    let driver = driver();
+    send(&driver, NOTE, "1").await;
+    let (a, _a) = listen(&driver, Some(Pool::shared("a"))).await;
+    let (b, first) = listen(&driver, Some(Pool::shared("b"))).await;
+    let (again, second) = listen(&driver, Some(Pool::shared("b"))).await;
+    send(&driver, NOTE, "2").await;
+    send(&driver, NOTE, "3").await;
+    assert_eq!(a.texts(), ["1", "2", "3"]);
+    assert_eq!(
+        (b.texts(), again.texts()),
+        (vec!["1".to_owned(), "3".to_owned()], vec!["2".to_owned()])
+    );
+    let (plain, _plain) = listen(&driver, None).await;
+    assert_eq!(plain.texts(), ["1", "2", "3"]);
+    drop((b, first, again, second));
+    send(&driver, NOTE, "4").await;
+    let (later, _later) = listen(&driver, Some(Pool::shared("b"))).await;
+    assert_eq!(later.texts().last().map(String::as_str), Some("4"));
+}
+
+#[tokio::test]
+async fn a_temporary_pool_sees_what_comes_and_leaves_nothing_behind() {
+    let driver = driver();
+    send(&driver, NOTE, "1").await;
+    let (look, listener) = listen(&driver, Some(Pool::temporary("look"))).await;
+    send(&driver, NOTE, "2").await;
+    assert_eq!(look.texts(), ["2"]);
+    let queues = format!("{driver:?}");
+    listener.close().await;
+    assert_ne!(format!("{driver:?}"), queues, "its queue is gone");
+    let (plain, _plain) = listen(&driver, None).await;
+    assert_eq!(plain.texts(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn notifications_nobody_takes_keep_the_newest_and_hold_nobody_up() {
+    let broker = MemoryBroker::new();
+    let driver = MemoryDriver::new(broker.clone());
+    for n in 0..QUEUE_LIMIT + 2 {
+        send(&driver, NOTE, &n.to_string()).await;
+    }
+    assert_eq!(
+        broker.waiting("openstack", "notifications.info"),
+        QUEUE_LIMIT
+    );
+    let (plain, _plain) = listen(&driver, None).await;
+    assert_eq!(plain.texts()[0], "2");
+}
+
+#[tokio::test]
+async fn a_listener_that_wants_history_is_refused() {
+    let mut what = Notifications::new([(None, "notifications.info".to_owned())]);
+    what.since = Some(std::time::SystemTime::UNIX_EPOCH);
+    let inbox = Arc::new(Held::default());
+    let refused = driver()
+        .listen(Subscription::Notifications(what), inbox)
+        .await;
+    assert_eq!(refused.err().unwrap().kind(), ErrorKind::Unsupported);
 }
 
 /// Does something with each delivery while it is called.

@@ -63,7 +63,7 @@ impl Context {
     }
 
     /// A context from a JSON object; none if it is something else.
-    fn from_raw(raw: &RawJson) -> Option<Self> {
+    pub(crate) fn from_raw(raw: &RawJson) -> Option<Self> {
         let mut entries = Vec::new();
         let mut members = Members::of(raw.as_str()).ok()?;
         while let Some((key, place)) = members.next_member().ok()? {

@@ -13,6 +13,19 @@ pub(crate) fn hex(id: u128) -> [u8; 32] {
     digits
 }
 
+/// The digits of an id with dashes between them, as a UUID is written.
+pub(crate) fn dashed(id: u128) -> String {
+    let digits = format!("{id:032x}");
+    let parts = [
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..],
+    ];
+    parts.join("-")
+}
+
 /// The id 32 lower case hex digits mean; nothing else is taken, so that text and id stand for each other.
 pub(crate) fn parse_hex(text: &str) -> Option<u128> {
     let digits: &[u8; 32] = text.as_bytes().try_into().ok()?;

@@ -5,6 +5,8 @@ pub mod context;
 pub mod envelope;
 pub mod failure;
 pub mod ids;
+pub mod notification;
 pub mod reply;
 pub mod request;
 mod tags;
+pub mod timestamp;
