@@ -69,6 +69,10 @@ pub(crate) fn address<'a>(
             exchange: Exchange::Default,
             routing_key: Cow::Borrowed(queue),
         },
+        Destination::Notification { exchange, topic } => Address {
+            exchange: Exchange::Topic(Cow::Borrowed(exchange.unwrap_or(control_exchange))),
+            routing_key: Cow::Borrowed(topic),
+        },
         other => {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -155,6 +159,14 @@ mod tests {
             ),
             (Destination::Fanout { topic: "t" }, "t_fanout", ""),
             (Destination::Reply { queue: "reply_1" }, "", "reply_1"),
+            (
+                Destination::Notification {
+                    exchange: None,
+                    topic: "notifications.info",
+                },
+                "openstack",
+                "notifications.info",
+            ),
         ];
         for (destination, exchange, key) in table {
             assert_eq!(

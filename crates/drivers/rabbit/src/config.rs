@@ -168,6 +168,9 @@ options! {
     /// Ours: what reply and per-process fanout queues are unless `rabbit_transient_quorum_queue` is
     /// on: `classic`, durable with `x-expires` (default), or `reference`, transient as Python's are.
     private_queues: PrivateQueues = PrivateQueues::Classic;
+    /// Ours: whether a notifier declares the queue of a topic and priority before it first sends to it, as Python's do
+    /// (default true). Without, what no listener has asked for is dropped by the broker instead of kept for ever.
+    declare_notification_queues: bool = true;
     /// Ours: seconds between two looks at whether the broker still has our consumers and bindings
     /// (default 5; 0 for never; each wait is shortened by up to a half at random).
     consumer_check_interval: f64 = 5.0;

@@ -204,7 +204,8 @@ enum Form {
 /// A consumer's declarations as they are asked for now, after what was found on the broker.
 struct Wanted<'a> {
     spec: &'a ConsumerSpec,
-    exchange: Variant,
+    /// One for each binding.
+    exchanges: Vec<Variant>,
     queue: Form,
     changes: u8,
     /// What the broker said about the queue as it was asked for first.
@@ -216,7 +217,7 @@ impl<'a> Wanted<'a> {
         let durable = spec.queue.durable;
         Self {
             spec,
-            exchange: Variant::default(),
+            exchanges: vec![Variant::default(); spec.bindings.len()],
             queue: if spec.queue.adopt_first {
                 Form::Found
             } else {
@@ -231,22 +232,26 @@ impl<'a> Wanted<'a> {
         !self.spec.private && self.queue == (Form::Declared { durable: false })
     }
 
-    /// Exchange, queue, binding; tells how many consumers the queue has. `None` if something else is wanted now, on a
+    /// Exchanges, queue, bindings; tells how many consumers the queue has. `None` if something else is wanted now, on a
     /// new channel.
     async fn declare(
         &mut self,
         channel: &Channel,
         facts: &Facts,
     ) -> Result<Option<u32>, SetupFault> {
-        if let Some((exchange, _)) = &self.spec.binding
-            && !self.declare_exchange(channel, exchange, facts).await?
-        {
-            return Ok(None);
+        let bindings = &self.spec.bindings;
+        for (number, (exchange, _)) in bindings.iter().enumerate() {
+            let again = bindings[..number]
+                .iter()
+                .any(|(other, _)| other == exchange);
+            if !again && !self.declare_exchange(channel, number, facts).await? {
+                return Ok(None);
+            }
         }
         let Some(consumers) = self.declare_queue(channel, facts).await? else {
             return Ok(None);
         };
-        if let Some((exchange, key)) = &self.spec.binding {
+        for (exchange, key) in bindings {
             let queue = &self.spec.queue.name;
             let none = Table::new();
             let bound = channel.queue_bind(queue, &exchange.name, key, &none);
@@ -259,15 +264,17 @@ impl<'a> Wanted<'a> {
     async fn declare_exchange(
         &mut self,
         channel: &Channel,
-        exchange: &ExchangeSpec,
+        number: usize,
         facts: &Facts,
     ) -> Result<bool, SetupFault> {
-        match self.exchange.declare(channel, exchange, facts).await {
+        let (exchange, _) = &self.spec.bindings[number];
+        let variant = &mut self.exchanges[number];
+        match variant.declare(channel, exchange, facts).await {
             Ok(true) => Ok(true),
             Ok(false) => {
                 let classic = !self.spec.queue.is_quorum() && !self.spec.queue.is_stream();
                 let allowed = classic && !self.spec.private && !facts.transient_refused();
-                if allowed && self.exchange.is_less_durable(exchange) {
+                if allowed && variant.is_less_durable(exchange) {
                     // Wire: the reference then declares the queue non-durable too, which it must be for both.
                     self.queue = Form::Declared { durable: false };
                 }

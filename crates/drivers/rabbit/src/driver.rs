@@ -55,6 +55,7 @@ impl RabbitDriver {
         let config = Arc::new(config);
         let brokers = Arc::new(Brokers::new(url, &config));
         let mut capabilities = Capabilities::rpc();
+        capabilities.notifications = true;
         capabilities.requeue = true;
         capabilities.mandatory = true;
         capabilities.reply_retry =

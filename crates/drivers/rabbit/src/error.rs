@@ -361,6 +361,12 @@ pub(crate) fn nacked_error(place: Place<'_>) -> Error {
     ))
 }
 
+/// The error of a notification whose queue did not answer.
+pub(crate) fn unanswered_error(why: &str, place: Place<'_>) -> Error {
+    let why = format!("the broker did not make sure that the message has a queue ({why})");
+    place.fill(Error::new(ErrorKind::DeliveryFailure, why))
+}
+
 /// The error of a mandatory message that no queue takes.
 pub(crate) fn undeliverable_error(code: u16, text: &str, place: Place<'_>) -> Error {
     let why = format!("no queue takes the message, so nobody listens ({code} {text})");

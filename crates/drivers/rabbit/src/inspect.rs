@@ -13,7 +13,7 @@ use crate::declare::{Variant, passive};
 use crate::delivery::End;
 use crate::error::{is_mismatch, is_missing};
 use crate::facts::Facts;
-use crate::topology::{ConsumerSpec, SubscriptionSpec};
+use crate::topology::{ConsumerSpec, ExchangeSpec, SubscriptionSpec};
 
 /// Longest a look may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -47,7 +47,11 @@ pub(crate) async fn inspect(
             }
         }
         for consumer in &spec.consumers {
-            inquiry.bind_again(consumer, facts).await?;
+            for (exchange, key) in &consumer.bindings {
+                inquiry
+                    .bind_again(&consumer.queue.name, exchange, key, facts)
+                    .await?;
+            }
         }
         if let Some(channel) = inquiry.channel {
             channel.close().await?;
@@ -115,13 +119,11 @@ impl Inquiry<'_> {
 
     async fn bind_again(
         &mut self,
-        consumer: &ConsumerSpec,
+        queue: &str,
+        exchange: &ExchangeSpec,
+        key: &str,
         facts: &Facts,
     ) -> Result<(), AmqpError> {
-        let Some((exchange, key)) = &consumer.binding else {
-            return Ok(());
-        };
-        let queue = &consumer.queue.name;
         let channel = self.channel().await?;
         match channel
             .queue_bind(queue, &exchange.name, key, &Table::new())

@@ -1,5 +1,5 @@
-//! Messages on their way out: one connection, one confirm channel for topics and replies, one for fanouts,
-//! one for declarations.
+//! Messages on their way out: one connection, one confirm channel for topics and replies, one for fanouts, one for
+//! notifications, one for declarations.
 //!
 //! Each send holds its bytes until the broker confirmed them and publishes them again after a lost
 //! connection, a nack or a closed channel, as its retries and deadline allow. A channel that the broker
@@ -25,14 +25,15 @@ use crate::address::{Address, Exchange, address};
 use crate::compress::Compression;
 use crate::config::RabbitConfig;
 use crate::connection::{Link, Patience, Session};
-use crate::declare::{Variant, exchange_exists};
+use crate::declare::{SetupFault, Variant, declare_all, exchange_exists};
+use crate::delivery::End;
 use crate::error::{
     Place, is_final_for_message, is_missing, is_oversize, is_refused, nacked_error, publish_error,
-    unconfirmed_error, undeliverable_error,
+    unanswered_error, unconfirmed_error, undeliverable_error,
 };
 use crate::facts::Facts;
 use crate::pulse::Pulse;
-use crate::topology::{ExchangeSpec, published_exchange};
+use crate::topology::{ExchangeSpec, published_exchange, published_queue};
 
 /// The most any RabbitMQ takes, whatever its `max_message_size`.
 pub(crate) const MAX_MESSAGE: usize = 512 * 1024 * 1024;
@@ -63,9 +64,10 @@ pub(crate) struct Publisher {
     config: Arc<RabbitConfig>,
     control_exchange: String,
     properties: EncodedProperties,
-    lanes: [LaneSlot; 2],
+    lanes: [LaneSlot; 3],
     declared: Mutex<Declared>,
     declaring: AsyncMutex<Option<(u64, Channel)>>,
+    declaring_queues: AsyncMutex<()>,
     facts: Arc<Facts>,
     /// Shared with the connections.
     pulse: Arc<Pulse>,
@@ -77,11 +79,13 @@ pub(crate) struct Publisher {
     alone: AsyncMutex<()>,
 }
 
-/// Which channel a message takes. A vanished fanout exchange closes a channel, and must not be the one of calls.
+/// Which channel a message takes. A vanished exchange closes a channel, and must not be the one of calls; nor must a
+/// flood of notifications hold calls up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LaneKind {
     Main = 0,
     Fanout = 1,
+    Notification = 2,
 }
 
 #[derive(Default)]
@@ -136,11 +140,26 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The exchanges declared on one connection.
+/// The exchanges declared on one connection, and the queues of notifications by exchange.
 #[derive(Default)]
 struct Declared {
     generation: u64,
     names: HashSet<String>,
+    queues: HashMap<String, HashSet<String>>,
+}
+
+impl Declared {
+    /// Its memory, empty if it is of another connection or has grown too long.
+    fn on(&mut self, session: &Session) -> &mut Self {
+        let queues = self.queues.values().map(HashSet::len).sum::<usize>();
+        if self.generation != session.generation || self.names.len().max(queues) >= MAX_DECLARED {
+            *self = Self {
+                generation: session.generation,
+                ..Self::default()
+            };
+        }
+        self
+    }
 }
 
 /// Exchanges that were found missing, and bindings made since. Bounded like [`Declared`].
@@ -184,6 +203,7 @@ impl Publisher {
             lanes: Default::default(),
             declared: Mutex::default(),
             declaring: AsyncMutex::default(),
+            declaring_queues: AsyncMutex::default(),
             alone: AsyncMutex::default(),
         }
     }
@@ -257,6 +277,14 @@ impl Publisher {
                 Destination::Reply { .. } => self.config.direct_mandatory_flag,
                 _ => true,
             }
+            || self.is_kept(message.destination)
+    }
+
+    /// Whether a queue has to be there for the message, declared by us (spec 4.1). The reference publishes without asking
+    /// whether it still is, and loses what comes after it was deleted.
+    fn is_kept(&self, destination: Destination<'_>) -> bool {
+        self.config.declare_notification_queues
+            && matches!(destination, Destination::Notification { .. })
     }
 
     /// Publishes until the broker took the message or nothing more may be tried.
@@ -268,6 +296,7 @@ impl Publisher {
         };
         let mut insist_until = None;
         let mut refused_at = None;
+        let mut declared_again = false;
         loop {
             let session = match self.current(parcel.lane(), after) {
                 Some(lane) => Arc::clone(&lane.session),
@@ -285,6 +314,13 @@ impl Publisher {
                 Ok(Confirmation::Returned { .. }) if self.bind_again(parcel, &session).await => {
                     continue;
                 }
+                Ok(Confirmation::Returned { .. })
+                    if self.is_kept(parcel.entity) && !declared_again =>
+                {
+                    declared_again = true;
+                    self.forget_queue(parcel);
+                    continue;
+                }
                 Ok(Confirmation::Returned { code, text }) => match insist_until {
                     None => Fault::Returned(code, text),
                     Some(until) => {
@@ -296,7 +332,7 @@ impl Publisher {
                 Ok(_) => Fault::Nacked,
                 Err(failed) => {
                     written = failed.written;
-                    Fault::Amqp(failed.error)
+                    failed.fault
                 }
             };
             match &fault {
@@ -316,7 +352,7 @@ impl Publisher {
                         continue;
                     }
                 }
-                Fault::Nacked | Fault::Returned(..) => {}
+                Fault::Nacked | Fault::Returned(..) | Fault::Unanswered(_) => {}
             }
             // While a virtual host is deleted everything is refused; then the connection ends, and the message waits.
             let refused = matches!(&fault, Fault::Amqp(error) if is_refused(error));
@@ -339,6 +375,9 @@ impl Publisher {
         way: Way,
     ) -> Result<Confirmation, Failed> {
         self.prepare(session, &parcel.address.exchange).await?;
+        if self.is_kept(parcel.entity) {
+            self.declare_queue(session, &parcel.address).await?;
+        }
         if !way.alone {
             let lane = self.lane(parcel.lane(), session).await?;
             wait_while_blocked(session, lane.blocked.clone()).await;
@@ -403,7 +442,7 @@ impl Publisher {
                 Ok(confirm) => {
                     let _expected = self.pulse.expect(parcel.body.len());
                     return confirm.await.map_err(|error| Failed {
-                        error,
+                        fault: Fault::Amqp(error),
                         written: true,
                     });
                 }
@@ -454,14 +493,24 @@ impl Publisher {
 
     /// Forgets a closed channel and the exchange that may have caused it.
     fn forget(&self, parcel: &Parcel<'_>, session: &Arc<Session>) {
-        lock(&self.declared)
-            .names
-            .remove(parcel.address.exchange.name());
+        {
+            let mut declared = lock(&self.declared);
+            declared.names.remove(parcel.address.exchange.name());
+            declared.queues.remove(parcel.address.exchange.name());
+        }
         let mut current = lock(&self.lanes[parcel.lane() as usize].current);
         if current.as_ref().is_some_and(|lane| {
             Arc::ptr_eq(&lane.session, session) && lane.channel.closed_reason().is_some()
         }) {
             *current = None;
+        }
+    }
+
+    /// Forgets a queue that is not there any more, or not bound.
+    fn forget_queue(&self, parcel: &Parcel<'_>) {
+        let mut declared = lock(&self.declared);
+        if let Some(queues) = declared.queues.get_mut(parcel.address.exchange.name()) {
+            queues.remove(&*parcel.address.routing_key);
         }
     }
 
@@ -560,13 +609,37 @@ impl Publisher {
         }
         *slot = Some((session.generation, channel));
         let mut declared = lock(&self.declared);
-        if declared.generation != session.generation || declared.names.len() >= MAX_DECLARED {
-            *declared = Declared {
-                generation: session.generation,
-                names: HashSet::new(),
-            };
+        declared.on(session).names.insert(exchange.name.clone());
+        Ok(())
+    }
+
+    /// Declares the queue of a notification, once per connection, so that the message waits for a listener. A queue of
+    /// other properties is taken as it is.
+    async fn declare_queue(&self, session: &Session, address: &Address<'_>) -> Result<(), Failed> {
+        let (exchange, queue) = (address.exchange.name(), &*address.routing_key);
+        let is_known = || {
+            let declared = lock(&self.declared);
+            let queues = declared.queues.get(exchange);
+            declared.generation == session.generation
+                && queues.is_some_and(|queues| queues.contains(queue))
+        };
+        if is_known() {
+            return Ok(());
         }
-        declared.names.insert(exchange.name.clone());
+        let _turn = self.declaring_queues.lock().await;
+        if is_known() {
+            return Ok(());
+        }
+        let spec = published_queue(self.facts.layout(&self.config), exchange, queue);
+        let made = declare_all(&session.connection, &spec, &self.facts).await?;
+        // It is declared; how the channel ends does not matter to the sender.
+        let _ = made.channel.close().await;
+        let mut declared = lock(&self.declared);
+        let queues = &mut declared.on(session).queues;
+        queues
+            .entry(exchange.to_owned())
+            .or_default()
+            .insert(queue.to_owned());
         Ok(())
     }
 
@@ -581,6 +654,7 @@ impl Publisher {
             Fault::Nacked => nacked_error(place),
             Fault::Returned(code, text) => undeliverable_error(code, &text, place),
             Fault::Amqp(error) => publish_error(error, place),
+            Fault::Unanswered(why) => unanswered_error(&why, place),
         }
     }
 
@@ -630,7 +704,7 @@ struct Way {
 
 /// An attempt without an answer from the broker.
 struct Failed {
-    error: AmqpError,
+    fault: Fault,
     /// The message was given to the connection: it may have arrived.
     written: bool,
 }
@@ -638,7 +712,20 @@ struct Failed {
 impl From<AmqpError> for Failed {
     fn from(error: AmqpError) -> Self {
         Self {
-            error,
+            fault: Fault::Amqp(error),
+            written: false,
+        }
+    }
+}
+
+impl From<SetupFault> for Failed {
+    fn from(fault: SetupFault) -> Self {
+        let fault = match fault.end {
+            End::Closed(error) => Fault::Amqp(error),
+            other => Fault::Unanswered(other.to_string()),
+        };
+        Self {
+            fault,
             written: false,
         }
     }
@@ -649,13 +736,15 @@ enum Fault {
     Nacked,
     Returned(u16, String),
     Amqp(AmqpError),
+    /// The broker did not say whether the message's queue is there.
+    Unanswered(String),
 }
 
 impl Fault {
     /// Whether publishing it again cannot help.
     fn is_final(&self) -> bool {
         match self {
-            Self::Nacked => false,
+            Self::Nacked | Self::Unanswered(_) => false,
             Self::Returned(..) => true,
             Self::Amqp(error) => is_final_for_message(error),
         }
@@ -673,8 +762,9 @@ impl Parcel<'_> {
     }
 
     fn lane(&self) -> LaneKind {
-        match self.address.exchange {
-            Exchange::Fanout(_) => LaneKind::Fanout,
+        match self.entity {
+            Destination::Fanout { .. } => LaneKind::Fanout,
+            Destination::Notification { .. } => LaneKind::Notification,
             _ => LaneKind::Main,
         }
     }

@@ -318,7 +318,7 @@ impl SubscriptionTask {
             let sink = ends.sink(number, offsets);
             let consume = Consume {
                 queue: &consumer.queue.name,
-                tag: consumer.tag,
+                tag: &consumer.tag,
                 arguments: table(&consumer_arguments(consumer, offsets, times)),
                 ..Consume::default()
             };
@@ -420,10 +420,10 @@ impl SubscriptionTask {
         let shared =
             |(_, consumer): &(usize, &ConsumerSpec)| !consumer.alone && !consumer.queue.is_stream();
         for (number, consumer) in self.spec.consumers.iter().enumerate().filter(shared) {
-            active.channel.cancel(consumer.tag).await?;
+            active.channel.cancel(&consumer.tag).await?;
             let consume = Consume {
                 queue: &consumer.queue.name,
-                tag: consumer.tag,
+                tag: &consumer.tag,
                 arguments: table(&consumer.arguments),
                 ..Consume::default()
             };
@@ -457,7 +457,7 @@ impl SubscriptionTask {
     async fn cancel(&self, channel: &Channel) {
         let cancelled = async {
             for consumer in &self.spec.consumers {
-                channel.cancel(consumer.tag).await?;
+                channel.cancel(&consumer.tag).await?;
             }
             Ok::<(), AmqpError>(())
         };

@@ -4,7 +4,9 @@
 //! Refuses to know the connection, or where the random part of a name comes from; of the broker it is
 //! told one thing, whether transient queues are allowed.
 
-use oslo_messaging_core::driver::{Prefetch, Subscription};
+use std::borrow::Cow;
+
+use oslo_messaging_core::driver::{Notifications, Prefetch, Subscription};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 
 use crate::address::{Exchange, check_name, fanout_exchange, server_queue};
@@ -142,12 +144,12 @@ impl QueueSpec {
 /// A queue with all that is needed to consume it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConsumerSpec {
-    /// Exchange to declare and bind to with the key; none for the default exchange.
-    pub(crate) binding: Option<(ExchangeSpec, String)>,
+    /// Exchanges to declare and bind to, each with its key; none for the default exchange, several for a pool.
+    pub(crate) bindings: Vec<(ExchangeSpec, String)>,
     /// The queue.
     pub(crate) queue: QueueSpec,
     /// Consumer tag.
-    pub(crate) tag: &'static str,
+    pub(crate) tag: Cow<'static, str>,
     /// Arguments of `basic.consume`.
     pub(crate) arguments: Arguments,
     /// No peer ever declares or consumes it: its name and form are our own choice.
@@ -194,6 +196,7 @@ pub(crate) fn subscription(
             rpc_server(layout, exchange, topic, server, *prefetch, suffix)
         }
         Subscription::Replies => replies(layout, suffix),
+        Subscription::Notifications(what) => notifications(layout, control_exchange, what)?,
         other => {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -203,7 +206,7 @@ pub(crate) fn subscription(
     };
     for consumer in &spec.consumers {
         check_name(&consumer.queue.name)?;
-        if let Some((exchange, key)) = &consumer.binding {
+        for (exchange, key) in &consumer.bindings {
             check_name(&exchange.name)?;
             check_name(key)?;
         }
@@ -219,13 +222,8 @@ fn rpc_server(
     prefetch: Prefetch,
     suffix: Suffix<'_>,
 ) -> SubscriptionSpec {
-    let prefetch = match (layout.config.rabbit_qos_prefetch_count, prefetch) {
-        (0, Prefetch::Unlimited) => None,
-        (0, Prefetch::Limited(count)) => Some(count.get()),
-        (count, _) => Some(count),
-    };
     SubscriptionSpec {
-        prefetch,
+        prefetch: prefetch_count(layout, prefetch),
         consumers: vec![
             topic_consumer(layout, exchange, topic, topic, "1"),
             ConsumerSpec {
@@ -244,11 +242,71 @@ fn rpc_server(
     }
 }
 
+fn prefetch_count(layout: Layout<'_>, prefetch: Prefetch) -> Option<u16> {
+    match (layout.config.rabbit_qos_prefetch_count, prefetch) {
+        (0, Prefetch::Unlimited) => None,
+        (0, Prefetch::Limited(count)) => Some(count.get()),
+        (count, _) => Some(count),
+    }
+}
+
+/// A queue for each topic and priority, or one of the pool with a binding for each (spec 16.5, parity 2.1).
+fn notifications(
+    layout: Layout<'_>,
+    control_exchange: &str,
+    what: &Notifications,
+) -> Result<SubscriptionSpec> {
+    if what.since.is_some() {
+        let text = "RabbitMQ's queues keep no history; leave out where to begin";
+        return Err(Error::new(ErrorKind::Unsupported, text));
+    }
+    let mut consumers: Vec<ConsumerSpec> = Vec::new();
+    for (number, (exchange, topic)) in what.sources.iter().enumerate() {
+        let exchange = exchange.as_deref().unwrap_or(control_exchange);
+        let queue = what.pool.as_ref().map_or(topic, |pool| &pool.name);
+        let tag = (number + 1).to_string();
+        let consumer = topic_consumer(layout, exchange, queue, topic, tag);
+        match consumers
+            .iter_mut()
+            .find(|other| other.queue.name == *queue)
+        {
+            Some(other) => other.bindings.extend(consumer.bindings),
+            None => consumers.push(consumer),
+        }
+    }
+    if what.pool.as_ref().is_some_and(|pool| pool.temporary) {
+        for consumer in &mut consumers {
+            consumer.queue.durable = layout.private_durable();
+            consumer.queue.auto_delete = false;
+            consumer.queue.arguments = transient_arguments(layout.config);
+            consumer.queue.adopt_first = false;
+            consumer.private = true;
+            consumer.alone = true;
+            consumer.delete_on_close = true;
+        }
+    }
+    Ok(SubscriptionSpec {
+        prefetch: prefetch_count(layout, what.prefetch),
+        consumers,
+        address: None,
+    })
+}
+
+/// What a notifier declares before it first sends to a topic and priority, so that its messages wait for a listener
+/// (spec 4.1).
+pub(crate) fn published_queue(layout: Layout<'_>, exchange: &str, topic: &str) -> SubscriptionSpec {
+    SubscriptionSpec {
+        prefetch: None,
+        consumers: vec![topic_consumer(layout, exchange, topic, topic, "1")],
+        address: None,
+    }
+}
+
 fn replies(layout: Layout<'_>, suffix: Suffix<'_>) -> SubscriptionSpec {
     let config = layout.config;
     let name = format!("reply_{suffix}");
     let consumer = ConsumerSpec {
-        binding: None,
+        bindings: Vec::new(),
         queue: QueueSpec {
             name: name.clone(),
             durable: layout.private_durable(),
@@ -256,7 +314,7 @@ fn replies(layout: Layout<'_>, suffix: Suffix<'_>) -> SubscriptionSpec {
             arguments: transient_arguments(config),
             adopt_first: false,
         },
-        tag: "1",
+        tag: Cow::Borrowed("1"),
         arguments: consumer_arguments(config),
         private: true,
         alone: true,
@@ -276,10 +334,10 @@ pub(crate) fn topic_consumer(
     exchange: &str,
     queue: &str,
     key: &str,
-    tag: &'static str,
+    tag: impl Into<Cow<'static, str>>,
 ) -> ConsumerSpec {
     ConsumerSpec {
-        binding: Some((topic_exchange(layout, exchange), key.to_owned())),
+        bindings: vec![(topic_exchange(layout, exchange), key.to_owned())],
         queue: QueueSpec {
             name: queue.to_owned(),
             durable: layout.topics_durable(),
@@ -287,7 +345,7 @@ pub(crate) fn topic_consumer(
             arguments: topic_arguments(layout),
             adopt_first: layout.quorum_instead(),
         },
-        tag,
+        tag: tag.into(),
         arguments: consumer_arguments(layout.config),
         private: false,
         alone: false,
@@ -325,9 +383,9 @@ fn fanout_consumer(layout: Layout<'_>, topic: &str, suffix: Suffix<'_>) -> Consu
         consumer_arguments(config)
     };
     ConsumerSpec {
-        binding: Some((fanout_exchange_spec(layout, exchange), topic.to_owned())),
+        bindings: vec![(fanout_exchange_spec(layout, exchange), topic.to_owned())],
         queue,
-        tag: "3",
+        tag: Cow::Borrowed("3"),
         arguments,
         private: !stream,
         alone: !stream,

@@ -262,7 +262,7 @@ fn every_notification_of_a_python_peer_is_decoded_and_encoded_again_byte_for_byt
             body.scenario,
             note.priority()
         );
-        if note.context().len() > 0 {
+        if !note.context().is_empty() {
             *counts.entry("context").or_default() += 1;
             assert!(note.context().raw("auth_token").unwrap().is_null());
         }

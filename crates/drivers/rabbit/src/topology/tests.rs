@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::address::{Address, address};
-use oslo_messaging_core::driver::Destination;
+use oslo_messaging_core::driver::{Destination, Pool};
 
 /// A recorded scenario.
 struct Vector {
@@ -130,7 +130,7 @@ fn queue_json(queue: &QueueSpec) -> Value {
 }
 
 fn bind_json(consumer: &ConsumerSpec) -> Option<Value> {
-    let (exchange, key) = consumer.binding.as_ref()?;
+    let (exchange, key) = consumer.bindings.first()?;
     Some(json!({
         "queue": consumer.queue.name, "exchange": exchange.name, "routing_key": key, "nowait": false, "arguments": {},
     }))
@@ -215,7 +215,7 @@ fn check_event(vector: &Vector, config: &RabbitConfig, event: &Value, seen: &mut
             seen.bindings += 1;
             // A pool's queue has many bindings: the key is the caller's choice, all else is checked.
             let mut consumer = consumer(text(&args["queue"]));
-            if let Some((_, key)) = &mut consumer.binding
+            if let Some((_, key)) = consumer.bindings.first_mut()
                 && text(&args["queue"]) == "pool-a"
             {
                 *key = text(&args["routing_key"]).to_owned();
@@ -283,7 +283,7 @@ fn an_rpc_server_consumes_topic_server_and_fanout_in_the_recorded_order() {
     let spec = subscription(Layout::of(&config), "openstack", &what, fanout).unwrap();
     let mut ours = Vec::new();
     for consumer in &spec.consumers {
-        let (exchange, _) = consumer.binding.as_ref().unwrap();
+        let (exchange, _) = consumer.bindings.first().unwrap();
         ours.push(("exchange.declare", exchange_json(exchange)));
         ours.push(("queue.declare", queue_json(&consumer.queue)));
         ours.push(("queue.bind", bind_json(consumer).unwrap()));
@@ -291,7 +291,7 @@ fn an_rpc_server_consumes_topic_server_and_fanout_in_the_recorded_order() {
     ours.extend(
         spec.consumers
             .iter()
-            .map(|consumer| ("basic.consume", consume_json(consumer, consumer.tag))),
+            .map(|consumer| ("basic.consume", consume_json(consumer, &consumer.tag))),
     );
     for (event, (method, args)) in server.iter().zip(&ours) {
         assert_eq!((text(&event["method"]), &event["args"]), (*method, args));
@@ -454,8 +454,8 @@ fn private_queues_are_durable_classic_ones_that_expire_and_shared_things_stay_as
     let (fanout, theirs) = (&server.consumers[2], &theirs.consumers[2]);
     assert!(fanout.queue.durable && !theirs.queue.durable);
     assert_eq!(fanout.queue.arguments, expires);
-    assert_eq!(fanout.binding, theirs.binding);
-    assert!(!fanout.binding.as_ref().unwrap().0.durable);
+    assert_eq!(fanout.bindings, theirs.bindings);
+    assert!(!fanout.bindings[0].0.durable);
 }
 
 #[test]
@@ -492,9 +492,9 @@ fn where_transient_queues_are_refused_shared_ones_are_adopted_or_quorum_and_exch
     for shared in &spec.consumers[..2] {
         let queue = &shared.queue;
         assert!(queue.adopt_first && queue.is_quorum() && queue.durable && !queue.auto_delete);
-        assert!(shared.binding.as_ref().unwrap().0.durable);
+        assert!(shared.bindings[0].0.durable);
     }
-    assert!(spec.consumers[2].binding.as_ref().unwrap().0.durable);
+    assert!(spec.consumers[2].bindings[0].0.durable);
     assert!(!spec.consumers[2].queue.is_quorum() && !spec.consumers[2].queue.adopt_first);
 
     // Durable classic queues are allowed there: nothing changes for those who have them.
@@ -528,4 +528,85 @@ fn a_stream_is_consumed_from_the_next_message_and_belongs_to_all_servers() {
         fanout.arguments,
         [("x-stream-offset", Argument::Text("next".into()))]
     );
+}
+
+fn notes(pool: Option<Pool>) -> Subscription {
+    let mut what = Notifications::new([
+        (None, "notifications.info".to_owned()),
+        (None, "notifications.error".to_owned()),
+        (Some("nova".to_owned()), "versioned.info".to_owned()),
+    ]);
+    what.pool = pool;
+    Subscription::Notifications(what)
+}
+
+#[test]
+fn a_listener_has_a_queue_for_each_topic_and_priority_which_notifiers_declare_alike() {
+    let config = RabbitConfig::from_query(&[("rabbit_quorum_queue".into(), "1".into())]).unwrap();
+    let layout = Layout::of(&config);
+    let spec = spec_of(layout, &notes(None));
+    let names = spec.consumers.iter().map(|consumer| &*consumer.queue.name);
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [
+            "notifications.info",
+            "notifications.error",
+            "versioned.info"
+        ]
+    );
+    let tags = spec.consumers.iter().map(|consumer| &*consumer.tag);
+    assert_eq!(tags.collect::<Vec<_>>(), ["1", "2", "3"]);
+    assert_eq!(spec.consumers[2].bindings[0].0.name, "nova");
+    let published = published_queue(layout, "nova", "versioned.info");
+    let consumer = &spec.consumers[2];
+    assert_eq!(published.consumers[0].queue, consumer.queue);
+    assert_eq!(published.consumers[0].bindings, consumer.bindings);
+    assert!(consumer.queue.is_quorum() && !consumer.private && !consumer.delete_on_close);
+}
+
+#[test]
+fn a_pool_has_one_queue_of_its_name_with_a_binding_for_each_topic_and_priority() {
+    let config = RabbitConfig::default();
+    let spec = spec_of(Layout::of(&config), &notes(Some(Pool::shared("audit"))));
+    let [consumer] = &spec.consumers[..] else {
+        panic!("{:?}", spec.consumers)
+    };
+    assert_eq!((&*consumer.queue.name, &*consumer.tag), ("audit", "1"));
+    let keys = consumer.bindings.iter();
+    assert_eq!(
+        keys.map(|(exchange, key)| (&*exchange.name, &**key))
+            .collect::<Vec<_>>(),
+        [
+            ("openstack", "notifications.info"),
+            ("openstack", "notifications.error"),
+            ("nova", "versioned.info")
+        ]
+    );
+    assert!(!consumer.queue.durable && !consumer.delete_on_close);
+}
+
+#[test]
+fn a_temporary_pool_ends_with_its_listener_or_soon_after() {
+    let config = RabbitConfig::default();
+    let spec = spec_of(Layout::of(&config), &notes(Some(Pool::temporary("look"))));
+    let consumer = &spec.consumers[0];
+    assert!(consumer.delete_on_close && consumer.alone && consumer.queue.durable);
+    assert_eq!(
+        consumer.queue.arguments,
+        [("x-expires", Argument::Number(1_800_000))]
+    );
+    assert!(
+        !consumer.bindings[0].0.durable,
+        "the exchange is everybody's"
+    );
+}
+
+#[test]
+fn a_listener_that_wants_history_is_refused() {
+    let mut what = Notifications::new([(None, "notifications.info".to_owned())]);
+    what.since = Some(std::time::SystemTime::UNIX_EPOCH);
+    let config = RabbitConfig::default();
+    let what = Subscription::Notifications(what);
+    let refused = subscription(Layout::of(&config), "openstack", &what, "");
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
 }
