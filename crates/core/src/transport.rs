@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::DefaultConfig;
 use crate::driver::{Capabilities, Driver, Health, Retry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
@@ -47,6 +48,27 @@ impl Default for TransportOptions {
             rpc_response_timeout: Duration::from_secs(60),
             executor_thread_pool_size: POOL_SIZE,
             rpc_ping_enabled: false,
+        }
+    }
+}
+
+/// What the options of `[DEFAULT]` say; a pool of no thread is one of one.
+///
+/// ```
+/// use oslo_messaging_core::config::DefaultConfig;
+/// use oslo_messaging_core::transport::TransportOptions;
+///
+/// let mut config = DefaultConfig::default();
+/// config.executor_thread_pool_size = 8;
+/// assert_eq!(TransportOptions::from(&config).executor_thread_pool_size.get(), 8);
+/// ```
+impl From<&DefaultConfig> for TransportOptions {
+    fn from(config: &DefaultConfig) -> Self {
+        let pool = usize::try_from(config.executor_thread_pool_size).unwrap_or(usize::MAX);
+        Self {
+            rpc_response_timeout: *config.rpc_response_timeout,
+            executor_thread_pool_size: NonZeroUsize::new(pool).unwrap_or(NonZeroUsize::MIN),
+            rpc_ping_enabled: config.rpc_ping_enabled,
         }
     }
 }

@@ -9,179 +9,133 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use oslo_messaging_config::error::Refusal;
+use oslo_messaging_config::options;
+use oslo_messaging_config::table::Options;
+use oslo_messaging_config::value::OptionValue;
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 
 use crate::compress::Compression;
 
-/// The most any RabbitMQ takes, whatever its `max_message_size`.
-const MAX_MESSAGE_SIZE: u32 = 512 << 20;
-
-/// One option, for printing a reference of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OptionInfo {
-    /// Name, the reference's.
-    pub name: &'static str,
-    /// What may be written for it.
-    pub allowed: &'static str,
-    /// What it does.
-    pub about: &'static str,
-}
-
-macro_rules! options {
-    ($( $(#[doc = $doc:literal])+ $name:ident : $type:ty = $default:expr ; )+) => {
-        /// Options of the RabbitMQ driver, under the names the reference gives them (parity 1.15).
-        ///
-        /// ```
-        /// use oslo_messaging_rabbit::config::RabbitConfig;
-        ///
-        /// let mut config = RabbitConfig::default();
-        /// config.rabbit_qos_prefetch_count = 64;
-        /// config.apply_query(&[("amqp_durable_queues".into(), "true".into())]).unwrap();
-        /// assert!(config.amqp_durable_queues);
-        /// assert!(config.apply_query(&[("amqp_durable_queue".into(), "true".into())]).is_err());
-        /// ```
-        #[derive(Debug, Clone, PartialEq, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        #[non_exhaustive]
-        pub struct RabbitConfig {
-            $( $(#[doc = $doc])+ pub $name: $type, )+
-        }
-
-        impl Default for RabbitConfig {
-            fn default() -> Self {
-                Self { $( $name: $default, )+ }
-            }
-        }
-
-        impl RabbitConfig {
-            /// All options, in the order of the struct.
-            pub const OPTIONS: &'static [OptionInfo] = &[
-                $( OptionInfo {
-                    name: stringify!($name),
-                    allowed: <$type as OptionValue>::ALLOWED,
-                    about: concat!($($doc, "\n"),+),
-                }, )+
-            ];
-
-            fn set(&mut self, name: &str, text: &str) -> Result<()> {
-                match name {
-                    $( stringify!($name) => {
-                        self.$name = <$type as OptionValue>::read(text)
-                            .ok_or_else(|| bad_value(stringify!($name), text, <$type as OptionValue>::ALLOWED))?;
-                    } )+
-                    _ => return Err(unknown(name)),
-                }
-                Ok(())
-            }
-        }
-    };
-}
-
 options! {
-    /// Durable topic queues and exchanges (default false); `rabbit_quorum_queue` implies it.
-    amqp_durable_queues: bool = false;
-    /// Topic queues and exchanges vanish with their last user (default false).
-    amqp_auto_delete: bool = false;
-    /// Read, without effect: one connection carries all publishing (default 30, at least 1).
-    rpc_conn_pool_size: u32 = 30;
-    /// Read, without effect, see `rpc_conn_pool_size` (default 2).
-    conn_pool_min_size: u32 = 2;
-    /// Read, without effect, see `rpc_conn_pool_size` (default 1200 s).
-    conn_pool_ttl: u32 = 1200;
-    /// TLS (default false). Brokers without a port in the URL are then looked for at 5671.
-    ssl: bool = false;
-    /// TLS version asked for: `TLSv1_2`, `TLSv1_3`, or empty, `TLS`, `SSLv23` for the best both sides
-    /// know (default empty). The reference's older ones are refused.
-    ssl_version: String = String::new();
-    /// PEM file of the client's TLS key, unencrypted (default empty: in `ssl_cert_file`).
-    ssl_key_file: String = String::new();
-    /// PEM file of the client's TLS certificate (default empty: none).
-    ssl_cert_file: String = String::new();
-    /// PEM file of the authorities that sign the brokers' certificates (default empty: those the
-    /// system trusts; the reference verifies nothing then, see `ssl_verify`). Files are read again
-    /// with each attempt to connect.
-    ssl_ca_file: String = String::new();
-    /// Ours: verify each broker's certificate and its name (default true). False encrypts without
-    /// knowing with whom, which is what the reference does without `ssl_ca_file`.
-    ssl_verify: bool = true;
-    /// Read, without effect, as in the reference: names are always verified (default true).
-    ssl_enforce_hostname_verification: bool = true;
-    /// Read, without effect, as in the reference (default false).
-    ssl_enforce_fips_mode: bool = false;
-    /// Seconds before the first attempt to connect again after an established connection was lost
-    /// (default 1.0, 0 to 4.5). At most a quarter of a second of it is used, jittered, so that work
-    /// flows again at once when the broker is still there.
-    kombu_reconnect_delay: f64 = 1.0;
-    /// Random seconds added to the wait before each attempt to connect (default 0.0).
-    kombu_reconnect_splay: f64 = 0.0;
-    /// Compression of what is sent (default none). What arrives is expanded whatever this says.
-    kombu_compression: Option<Compression> = None;
-    /// Seconds a server goes on offering a reply to a reply queue that is missing (default 60).
-    kombu_missing_consumer_retry_timeout: u32 = 60;
-    /// Which broker of several comes next (default round-robin).
-    kombu_failover_strategy: FailoverStrategy = FailoverStrategy::RoundRobin;
-    /// SASL mechanism (default AMQPLAIN).
-    rabbit_login_method: LoginMethod = LoginMethod::Amqplain;
-    /// Seconds to wait after the first failed round over all brokers (default 1, at least 1).
-    rabbit_retry_interval: u32 = 1;
-    /// Seconds added to the wait with each further round (default 2).
-    rabbit_retry_backoff: u32 = 2;
-    /// Longest wait between rounds in seconds (default 30, at least 1).
-    rabbit_interval_max: u32 = 30;
-    /// `x-ha-policy` on all queues (default false); only brokers before 3.0 heed it.
-    rabbit_ha_queues: bool = false;
-    /// Quorum queues for topics, servers and notifications (default false).
-    rabbit_quorum_queue: bool = false;
-    /// Quorum queues for replies and fanouts (default false).
-    rabbit_transient_quorum_queue: bool = false;
-    /// `x-delivery-limit` of quorum queues (default 0: none).
-    rabbit_quorum_delivery_limit: i64 = 0;
-    /// `x-max-in-memory-length` of quorum queues (default 0: none).
-    rabbit_quorum_max_memory_length: i64 = 0;
-    /// `x-max-in-memory-bytes` of quorum queues (default 0: none).
-    rabbit_quorum_max_memory_bytes: i64 = 0;
-    /// Seconds an unused reply or fanout queue lives, and the age of a stream (default 1800; 0 for
-    /// ever; at most 4294967, beyond which the broker refuses).
-    rabbit_transient_queues_ttl: u32 = 1800;
-    /// Unsettled deliveries the broker hands out per consumer (default 0: what the server asks for,
-    /// else no limit).
-    rabbit_qos_prefetch_count: u16 = 0;
-    /// AMQP heartbeat in seconds (default 60; 0 switches it off).
-    heartbeat_timeout_threshold: u16 = 60;
-    /// A heartbeat is sent when nothing was sent for the interval divided by this (default 3).
-    heartbeat_rate: u32 = 3;
-    /// The sender of a reply is told when its queue is missing (default true).
-    direct_mandatory_flag: bool = true;
-    /// `x-cancel-on-ha-failover` on consumers (default false); brokers refuse it for quorum queues.
-    enable_cancel_on_failover: bool = false;
-    /// Counted names for reply and fanout queues, `<hostname>:<processname>:<n>`, which a process that
-    /// starts again finds free and takes again (default false).
-    use_queue_manager: bool = false;
-    /// Host name for counted names (default: the machine's).
-    hostname: Option<String> = None;
-    /// Process name for counted names (default: the program's file name).
-    processname: Option<String> = None;
-    /// One stream per topic instead of fanout queues (default false); needs a prefetch above 0 and
-    /// `rabbit_transient_quorum_queue`.
-    rabbit_stream_fanout: bool = false;
-    /// Ours: what reply and per-process fanout queues are unless `rabbit_transient_quorum_queue` is
-    /// on: `classic`, durable with `x-expires` (default), or `reference`, transient as Python's are.
-    private_queues: PrivateQueues = PrivateQueues::Classic;
-    /// Ours: whether a notifier declares the queue of a topic and priority before it first sends to it, as Python's do
-    /// (default true). Without, what no listener has asked for is dropped by the broker instead of kept for ever.
-    declare_notification_queues: bool = true;
-    /// Ours: seconds between two looks at whether the broker still has our consumers and bindings
-    /// (default 5; 0 for never; each wait is shortened by up to a half at random).
-    consumer_check_interval: f64 = 5.0;
-    /// Ours: largest message sent, in bytes after compression (default 536870912, the most any
-    /// RabbitMQ takes). A broker's smaller limit is learnt from its first refusal.
-    max_message_size: u32 = 536_870_912;
-    /// Ours: seconds one attempt to connect to one broker may take, login included (default 5).
-    connect_timeout: f64 = 5.0;
-    /// Ours: seconds a server or the first call waits for its queues to be declared before it
-    /// reports the last fault (default 30).
-    listen_timeout: f64 = 30.0;
+    /// Options of the RabbitMQ driver, under the names the reference gives them (parity 1.15).
+    ///
+    /// ```
+    /// use oslo_messaging_rabbit::config::RabbitConfig;
+    ///
+    /// let mut config = RabbitConfig::default();
+    /// config.rabbit_qos_prefetch_count = 64;
+    /// config.apply_query(&[("amqp_durable_queues".into(), "true".into())]).unwrap();
+    /// assert!(config.amqp_durable_queues);
+    /// assert!(config.apply_query(&[("amqp_durable_queue".into(), "true".into())]).is_err());
+    /// ```
+    #[derive(Debug, Clone, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct RabbitConfig in "oslo_messaging_rabbit" {
+        /// Durable topic queues and exchanges (default false); `rabbit_quorum_queue` implies it.
+        amqp_durable_queues: bool = false;
+        /// Topic queues and exchanges vanish with their last user (default false).
+        amqp_auto_delete: bool = false;
+        /// Read, without effect: one connection carries all publishing (default 30, at least 1).
+        rpc_conn_pool_size: u32 = 30, min(1.0);
+        /// Read, without effect, see `rpc_conn_pool_size` (default 2).
+        conn_pool_min_size: u32 = 2;
+        /// Read, without effect, see `rpc_conn_pool_size` (default 1200 s).
+        conn_pool_ttl: u32 = 1200;
+        /// TLS (default false). Brokers without a port in the URL are then looked for at 5671.
+        ssl: bool = false;
+        /// TLS version asked for: `TLSv1_2`, `TLSv1_3`, or empty, `TLS`, `SSLv23` for the best both sides
+        /// know (default empty). The reference's older ones are refused.
+        ssl_version: String = String::new();
+        /// PEM file of the client's TLS key, unencrypted (default empty: in `ssl_cert_file`).
+        ssl_key_file: String = String::new();
+        /// PEM file of the client's TLS certificate (default empty: none).
+        ssl_cert_file: String = String::new();
+        /// PEM file of the authorities that sign the brokers' certificates (default empty: those the
+        /// system trusts; the reference verifies nothing then, see `ssl_verify`). Files are read again
+        /// with each attempt to connect.
+        ssl_ca_file: String = String::new();
+        /// Ours: verify each broker's certificate and its name (default true). False encrypts without
+        /// knowing with whom, which is what the reference does without `ssl_ca_file`.
+        ssl_verify: bool = true, ours();
+        /// Read, without effect, as in the reference: names are always verified (default true).
+        ssl_enforce_hostname_verification: bool = true, retiring("names are always verified");
+        /// Read, without effect, as in the reference (default false).
+        ssl_enforce_fips_mode: bool = false, retiring("it has no effect");
+        /// Seconds before the first attempt to connect again after an established connection was lost
+        /// (default 1.0, 0 to 4.5). At most a quarter of a second of it is used, jittered, so that work
+        /// flows again at once when the broker is still there.
+        kombu_reconnect_delay: f64 = 1.0, min(0.0), max(4.5);
+        /// Random seconds added to the wait before each attempt to connect (default 0.0).
+        kombu_reconnect_splay: f64 = 0.0, min(0.0), max(3600.0);
+        /// Compression of what is sent (default none). What arrives is expanded whatever this says.
+        kombu_compression: Option<Compression> = None;
+        /// Seconds a server goes on offering a reply to a reply queue that is missing (default 60).
+        kombu_missing_consumer_retry_timeout: u32 = 60, was(&[("", "kombu_reconnect_timeout")]);
+        /// Which broker of several comes next (default round-robin).
+        kombu_failover_strategy: FailoverStrategy = FailoverStrategy::RoundRobin;
+        /// SASL mechanism (default AMQPLAIN).
+        rabbit_login_method: LoginMethod = LoginMethod::Amqplain;
+        /// Seconds to wait after the first failed round over all brokers (default 1, at least 1).
+        rabbit_retry_interval: u32 = 1, min(1.0);
+        /// Seconds added to the wait with each further round (default 2).
+        rabbit_retry_backoff: u32 = 2;
+        /// Longest wait between rounds in seconds (default 30, at least 1).
+        rabbit_interval_max: u32 = 30, min(1.0);
+        /// `x-ha-policy` on all queues (default false); only brokers before 3.0 heed it.
+        rabbit_ha_queues: bool = false;
+        /// Quorum queues for topics, servers and notifications (default false).
+        rabbit_quorum_queue: bool = false;
+        /// Quorum queues for replies and fanouts (default false).
+        rabbit_transient_quorum_queue: bool = false;
+        /// `x-delivery-limit` of quorum queues (default 0: none).
+        rabbit_quorum_delivery_limit: i64 = 0, min(-1.0), max(2_147_483_647.0);
+        /// `x-max-in-memory-length` of quorum queues (default 0: none).
+        rabbit_quorum_max_memory_length: i64 = 0, min(0.0), max(2_147_483_647.0);
+        /// `x-max-in-memory-bytes` of quorum queues (default 0: none).
+        rabbit_quorum_max_memory_bytes: i64 = 0, min(0.0);
+        /// Seconds an unused reply or fanout queue lives, and the age of a stream (default 1800; 0 for
+        /// ever; at most 4294967, beyond which the broker refuses).
+        rabbit_transient_queues_ttl: u32 = 1800, max(4_294_967.0);
+        /// Unsettled deliveries the broker hands out per consumer (default 0: what the server asks for,
+        /// else no limit).
+        rabbit_qos_prefetch_count: u16 = 0;
+        /// AMQP heartbeat in seconds (default 60; 0 switches it off).
+        heartbeat_timeout_threshold: u16 = 60;
+        /// A heartbeat is sent when nothing was sent for the interval divided by this (default 3).
+        heartbeat_rate: u32 = 3;
+        /// The sender of a reply is told when its queue is missing (default true).
+        direct_mandatory_flag: bool = true, retiring("replies are always sent so that a missing queue is told of");
+        /// `x-cancel-on-ha-failover` on consumers (default false); brokers refuse it for quorum queues.
+        enable_cancel_on_failover: bool = false;
+        /// Counted names for reply and fanout queues, `<hostname>:<processname>:<n>`, which a process that
+        /// starts again finds free and takes again (default false).
+        use_queue_manager: bool = false;
+        /// Host name for counted names (default: the machine's).
+        hostname: Option<String> = None, sample("node1.example.com");
+        /// Process name for counted names (default: the program's file name).
+        processname: Option<String> = None, sample("nova-api");
+        /// One stream per topic instead of fanout queues (default false); needs a prefetch above 0 and
+        /// `rabbit_transient_quorum_queue`.
+        rabbit_stream_fanout: bool = false;
+        /// Ours: what reply and per-process fanout queues are unless `rabbit_transient_quorum_queue` is
+        /// on: `classic`, durable with `x-expires` (default), or `reference`, transient as Python's are.
+        private_queues: PrivateQueues = PrivateQueues::Classic, ours();
+        /// Ours: whether a notifier declares the queue of a topic and priority before it first sends to it, as Python's do
+        /// (default true). Without, what no listener has asked for is dropped by the broker instead of kept for ever.
+        declare_notification_queues: bool = true, ours();
+        /// Ours: seconds between two looks at whether the broker still has our consumers and bindings
+        /// (default 5; 0 for never; each wait is shortened by up to a half at random).
+        consumer_check_interval: f64 = 5.0, ours(), min(0.0), max(86_400.0);
+        /// Ours: largest message sent, in bytes after compression (default 536870912, the most any
+        /// RabbitMQ takes). A broker's smaller limit is learnt from its first refusal.
+        max_message_size: u32 = 536_870_912, ours(), min(1.0), max(536_870_912.0);
+        /// Ours: seconds one attempt to connect to one broker may take, login included (default 5).
+        connect_timeout: f64 = 5.0, ours(), min(0.01), max(3600.0);
+        /// Ours: seconds a server or the first call waits for its queues to be declared before it
+        /// reports the last fault (default 30).
+        listen_timeout: f64 = 30.0, ours(), min(0.01), max(86_400.0);
+    }
 }
 
 /// SASL mechanism of option `rabbit_login_method`.
@@ -233,72 +187,25 @@ pub enum PrivateQueues {
     Reference,
 }
 
-/// How a value is read from text, as the query of a URL gives it.
-trait OptionValue: Sized {
-    const ALLOWED: &'static str;
-    fn read(text: &str) -> Option<Self>;
-}
-
-impl OptionValue for bool {
-    const ALLOWED: &'static str = "true, 1, on, yes, false, 0, off or no";
-    fn read(text: &str) -> Option<Self> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "true" | "1" | "on" | "yes" => Some(true),
-            "false" | "0" | "off" | "no" => Some(false),
-            _ => None,
-        }
-    }
-}
-
-macro_rules! numbers {
-    ($($type:ty => $allowed:literal),+) => {
-        $( impl OptionValue for $type {
-            const ALLOWED: &'static str = $allowed;
-            fn read(text: &str) -> Option<Self> {
-                text.trim().parse().ok()
-            }
-        } )+
-    };
-}
-
-numbers!(
-    u16 => "a whole number from 0 to 65535",
-    u32 => "a whole number from 0 to 4294967295",
-    i64 => "a whole number"
-);
-
-impl OptionValue for f64 {
-    const ALLOWED: &'static str = "a number from 0";
-    fn read(text: &str) -> Option<Self> {
-        text.trim()
-            .parse()
-            .ok()
-            .filter(|number: &f64| number.is_finite() && *number >= 0.0)
-    }
-}
-
-impl OptionValue for String {
-    const ALLOWED: &'static str = "text";
-    fn read(text: &str) -> Option<Self> {
-        Some(text.to_owned())
-    }
-}
-
-impl OptionValue for Option<String> {
-    const ALLOWED: &'static str = "text";
-    fn read(text: &str) -> Option<Self> {
-        Some(Some(text.to_owned()))
-    }
-}
-
-impl OptionValue for Option<Compression> {
+impl OptionValue for Compression {
+    const KIND: &'static str = "string";
     const ALLOWED: &'static str = "gzip, zlib, bzip2, bzip or bz2";
+    const EMPTY_IS_UNSET: bool = true;
     fn read(text: &str) -> Option<Self> {
-        Compression::from_name(text.trim()).map(Some)
+        Self::from_name(text.trim())
+    }
+    fn write(&self) -> Vec<String> {
+        let text = match self {
+            Self::Gzip => "gzip",
+            Self::Bzip2 => "bzip2",
+        };
+        vec![text.to_owned()]
     }
 }
 
 impl OptionValue for LoginMethod {
+    const KIND: &'static str = "string";
+    const CHOICES: &'static [&'static str] = &["PLAIN", "AMQPLAIN", "EXTERNAL", "RABBIT-CR-DEMO"];
     const ALLOWED: &'static str = "AMQPLAIN, PLAIN or EXTERNAL";
     fn read(text: &str) -> Option<Self> {
         match text.trim().to_ascii_uppercase().as_str() {
@@ -309,9 +216,20 @@ impl OptionValue for LoginMethod {
             _ => None,
         }
     }
+    fn write(&self) -> Vec<String> {
+        let text = match self {
+            Self::Amqplain => "AMQPLAIN",
+            Self::Plain => "PLAIN",
+            Self::External => "EXTERNAL",
+            Self::CrDemo => "RABBIT-CR-DEMO",
+        };
+        vec![text.to_owned()]
+    }
 }
 
 impl OptionValue for FailoverStrategy {
+    const KIND: &'static str = "string";
+    const CHOICES: &'static [&'static str] = &["round-robin", "shuffle"];
     const ALLOWED: &'static str = "round-robin or shuffle";
     fn read(text: &str) -> Option<Self> {
         match text.trim() {
@@ -320,9 +238,18 @@ impl OptionValue for FailoverStrategy {
             _ => None,
         }
     }
+    fn write(&self) -> Vec<String> {
+        let text = match self {
+            Self::RoundRobin => "round-robin",
+            Self::Shuffle => "shuffle",
+        };
+        vec![text.to_owned()]
+    }
 }
 
 impl OptionValue for PrivateQueues {
+    const KIND: &'static str = "string";
+    const CHOICES: &'static [&'static str] = &["classic", "reference"];
     const ALLOWED: &'static str = "classic or reference";
     fn read(text: &str) -> Option<Self> {
         match text.trim() {
@@ -330,6 +257,13 @@ impl OptionValue for PrivateQueues {
             "reference" => Some(Self::Reference),
             _ => None,
         }
+    }
+    fn write(&self) -> Vec<String> {
+        let text = match self {
+            Self::Classic => "classic",
+            Self::Reference => "reference",
+        };
+        vec![text.to_owned()]
     }
 }
 
@@ -351,12 +285,8 @@ impl RabbitConfig {
     /// a value its type does not take.
     pub fn apply_query(&mut self, query: &[(String, String)]) -> Result<()> {
         for (name, value) in query {
-            let name = match name.as_str() {
-                // The option's former name, which deployments still write.
-                "kombu_reconnect_timeout" => "kombu_missing_consumer_retry_timeout",
-                name => name,
-            };
-            self.set(name, value)?;
+            self.set(name, std::slice::from_ref(value))
+                .map_err(refused)?;
         }
         Ok(())
     }
@@ -367,111 +297,9 @@ impl RabbitConfig {
     /// [`ErrorKind::Config`] for values and combinations that cannot work, [`ErrorKind::Unsupported`]
     /// for those this build does not do; both name the options and the way out.
     pub fn validate(&self) -> Result<()> {
-        self.validate_ranges()?;
+        self.check_ranges().map_err(refused)?;
         self.validate_combinations()?;
         self.validate_supported()
-    }
-
-    fn validate_ranges(&self) -> Result<()> {
-        let at_least_one = [
-            ("rpc_conn_pool_size", self.rpc_conn_pool_size),
-            ("rabbit_retry_interval", self.rabbit_retry_interval),
-            ("rabbit_interval_max", self.rabbit_interval_max),
-        ];
-        for (name, value) in at_least_one {
-            if value == 0 {
-                return Err(bad_value(name, "0", "a whole number from 1"));
-            }
-        }
-        let seconds = [
-            (
-                "kombu_reconnect_delay",
-                self.kombu_reconnect_delay,
-                0.0,
-                4.5,
-                "a number from 0 to 4.5",
-            ),
-            (
-                "kombu_reconnect_splay",
-                self.kombu_reconnect_splay,
-                0.0,
-                3600.0,
-                "a number from 0 to 3600",
-            ),
-            (
-                "connect_timeout",
-                self.connect_timeout,
-                0.01,
-                3600.0,
-                "a number from 0.01 to 3600",
-            ),
-            (
-                "consumer_check_interval",
-                self.consumer_check_interval,
-                0.0,
-                86_400.0,
-                "a number from 0 to 86400",
-            ),
-            (
-                "listen_timeout",
-                self.listen_timeout,
-                0.01,
-                86_400.0,
-                "a number from 0.01 to 86400",
-            ),
-        ];
-        for (name, value, low, high, allowed) in seconds {
-            if !(low..=high).contains(&value) {
-                return Err(bad_value(name, &value.to_string(), allowed));
-            }
-        }
-        let limits = [
-            (
-                "rabbit_quorum_delivery_limit",
-                self.rabbit_quorum_delivery_limit,
-                -1,
-                "a whole number from -1 (RabbitMQ 4: no limit) to 2147483647",
-            ),
-            (
-                "rabbit_quorum_max_memory_length",
-                self.rabbit_quorum_max_memory_length,
-                0,
-                "a whole number from 0 to 2147483647",
-            ),
-            (
-                "rabbit_quorum_max_memory_bytes",
-                self.rabbit_quorum_max_memory_bytes,
-                0,
-                "a whole number from 0",
-            ),
-        ];
-        for (name, value, least, allowed) in limits {
-            let most = if name.ends_with("bytes") {
-                i64::MAX
-            } else {
-                i32::MAX.into()
-            };
-            if !(least..=most).contains(&value) {
-                return Err(bad_value(name, &value.to_string(), allowed));
-            }
-        }
-        if self.max_message_size == 0 || self.max_message_size > MAX_MESSAGE_SIZE {
-            let value = self.max_message_size.to_string();
-            return Err(bad_value(
-                "max_message_size",
-                &value,
-                "a whole number from 1 to 536870912",
-            ));
-        }
-        if u64::from(self.rabbit_transient_queues_ttl) * 1000 > u64::from(u32::MAX) {
-            let value = self.rabbit_transient_queues_ttl.to_string();
-            return Err(bad_value(
-                "rabbit_transient_queues_ttl",
-                &value,
-                "a whole number from 0 to 4294967",
-            ));
-        }
-        Ok(())
     }
 
     fn validate_combinations(&self) -> Result<()> {
@@ -550,46 +378,9 @@ impl RabbitConfig {
     }
 }
 
-fn bad_value(name: &'static str, value: &str, allowed: &str) -> Error {
-    Error::new(
-        ErrorKind::Config,
-        format!("option {name} cannot be {value:?}; allowed: {allowed}"),
-    )
-    .with("option", name)
-}
-
-fn unknown(name: &str) -> Error {
-    let near = RabbitConfig::OPTIONS
-        .iter()
-        .map(|option| option.name)
-        .filter(|known| resembles(known, name));
-    let near: Vec<&str> = near.collect();
-    let hint = if near.is_empty() {
-        "see the options of oslo_messaging_rabbit".to_owned()
-    } else {
-        format!("did you mean {}?", near.join(" or "))
-    };
-    Error::new(
-        ErrorKind::Config,
-        format!("there is no option {name:?}; {hint}"),
-    )
-    .with("option", name)
-}
-
-/// Whether the names differ by a short head or tail, as most slips of the pen do.
-fn resembles(known: &str, name: &str) -> bool {
-    let same_head = known
-        .bytes()
-        .zip(name.bytes())
-        .take_while(|(a, b)| a == b)
-        .count();
-    let same_tail = known
-        .bytes()
-        .rev()
-        .zip(name.bytes().rev())
-        .take_while(|(a, b)| a == b)
-        .count();
-    (same_head + same_tail) * 4 >= known.len() * 3 && name.len() < known.len() + 4
+fn refused(refusal: Refusal) -> Error {
+    let name = refusal.name().to_owned();
+    Error::new(ErrorKind::Config, refusal.to_string()).with("option", name)
 }
 
 #[cfg(test)]

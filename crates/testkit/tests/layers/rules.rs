@@ -3,7 +3,8 @@
 use crate::source::{Crate, Dependency, File, Tree};
 
 /// Crates by floor; each may depend on lower floors only.
-const FLOORS: [(&str, u8); 11] = [
+const FLOORS: [(&str, u8); 12] = [
+    ("oslo-messaging-config", 1),
     ("oslo-messaging-proto", 1),
     ("oslo-messaging-amqp", 1),
     ("oslo-messaging-macros", 1),
@@ -30,7 +31,11 @@ const TESTS_MAY: [(&str, &str); 2] = [
 ];
 
 /// Crates that know no runtime.
-const WITHOUT_TOKIO: [&str; 2] = ["oslo-messaging-proto", "oslo-messaging-macros"];
+const WITHOUT_TOKIO: [&str; 3] = [
+    "oslo-messaging-config",
+    "oslo-messaging-proto",
+    "oslo-messaging-macros",
+];
 
 /// Files of the AMQP crate that may name tokio: the one task, and the handles that talk to it.
 const AMQP_TOKIO: [&str; 3] = ["src/task", "src/handle", "src/lib.rs"];

@@ -183,7 +183,7 @@ fn every_option_of_the_struct_can_be_set_by_its_listed_name() {
         let mut config = RabbitConfig::default();
         let taken = ["1", "gzip", "PLAIN", "shuffle", "reference"]
             .iter()
-            .any(|text| config.set(option.name, text).is_ok());
+            .any(|text| config.set(option.name, &[(*text).to_owned()]).is_ok());
         assert!(taken, "{}", option.name);
         assert!(!option.about.trim().is_empty(), "{}", option.name);
     }
