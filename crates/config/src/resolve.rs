@@ -234,9 +234,13 @@ impl<'a> Resolver<'a> {
         }
         if info.unset_by(&texts) {
             if !info.default_texts().is_empty() {
- let (origin, name) = (found.origin, info.name);
- self.report.push_warning(Warning::Empty { origin, group, name });
- }
+                let (origin, name) = (found.origin, info.name);
+                self.report.push_warning(Warning::Empty {
+                    origin,
+                    group,
+                    name,
+                });
+            }
             return Ok(());
         }
         options.set(info.name, &texts).map_err(|refusal| {

@@ -46,6 +46,7 @@ options! {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::num::NonZeroUsize;
 
@@ -63,7 +64,11 @@ mod tests {
     #[test]
     fn a_pool_of_nothing_is_refused_in_a_file_and_is_one_in_code() {
         let mut config = DefaultConfig::default();
-        assert!(config.set("executor_thread_pool_size", &["0".to_owned()]).is_err());
+        assert!(
+            config
+                .set("executor_thread_pool_size", &["0".to_owned()])
+                .is_err()
+        );
         config.executor_thread_pool_size = 0;
         let options = TransportOptions::from(&config);
         assert_eq!(options.executor_thread_pool_size, NonZeroUsize::MIN);
@@ -73,10 +78,17 @@ mod tests {
     fn a_printed_url_has_no_password_and_a_bad_one_is_not_repeated() {
         let mut config = DefaultConfig::default();
         let url = "rabbit://u:hunter2@h/".to_owned();
-        config.set("transport_url", std::slice::from_ref(&url)).unwrap();
-        assert_eq!(config.texts("transport_url").unwrap(), ["rabbit://u:***@h/"]);
+        config
+            .set("transport_url", std::slice::from_ref(&url))
+            .unwrap();
+        assert_eq!(
+            config.texts("transport_url").unwrap(),
+            ["rabbit://u:***@h/"]
+        );
         assert!(!format!("{config:?}").contains("hunter2"));
-        let refusal = config.set("transport_url", &["hunter2".to_owned()]).unwrap_err();
+        let refusal = config
+            .set("transport_url", &["hunter2".to_owned()])
+            .unwrap_err();
         assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
         assert!(config.set("transport_url", &[String::new()]).is_err());
     }
