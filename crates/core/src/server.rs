@@ -4,6 +4,9 @@
 //! reading task puts a delivery into the [`Floor`]; with a permit free it becomes a task, else it
 //! waits. Whoever gives a permit back takes the next waiting delivery with it. What waits is not yet
 //! settled, so the bus keeps count of it and hands out no more than the prefetch.
+//!
+//! File `permit` has the right to work, `lanes` the bounds of single kinds of work, `ending` the end, `lifecycle` what
+//! owners see of begin and end, `executor` and `threads` where handlers run.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -14,19 +17,23 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::coop::consume_budget;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::driver::{Delivery, Inbox, Listener, ListenerEvent};
+use crate::driver::{Delivery, Inbox, ListenerEvent};
 use crate::error::Error;
 use crate::lock::lock;
 
-/// How long a stop waits for the tasks it aborted; one that never yields is then left behind.
-const ABORT_LIMIT: Duration = Duration::from_secs(1);
-/// How long a stop waits for the bus to pause or to end the subscription.
-const LISTENER_LIMIT: Duration = Duration::from_secs(5);
+use self::lanes::{Lane, Lanes};
+use self::permit::Permit;
+
+mod ending;
+pub(crate) mod executor;
+pub(crate) mod lanes;
+pub(crate) mod lifecycle;
+pub(crate) mod permit;
+pub(crate) mod threads;
 
 /// What is done with a delivery.
 pub(crate) trait Work: Send + Sync + Sized + 'static {
@@ -41,6 +48,25 @@ pub(crate) trait Work: Send + Sync + Sized + 'static {
 
     /// Learns that the bus came back without the queues it had.
     fn queues_lost(&self);
+
+    /// Learns that the floor is about to end.
+    fn stopping(&self) {}
+
+    /// How many results are still on their way to the bus without a permit.
+    fn under_way(&self) -> usize {
+        0
+    }
+
+    /// How many results it gave up since the end began.
+    fn given_up(&self) -> usize {
+        0
+    }
+
+    /// Ends what it holds beyond tasks, such as threads, within `limit`; tells how many it had to leave behind.
+    fn end(&self, limit: Duration) -> impl Future<Output = usize> + Send {
+        let _ = limit;
+        std::future::ready(0)
+    }
 }
 
 /// A delivery, and when it came.
@@ -48,9 +74,19 @@ pub(crate) trait Work: Send + Sync + Sized + 'static {
 pub(crate) struct Received {
     pub(crate) delivery: Delivery,
     pub(crate) at: Instant,
+    /// The lane in which it has a place already.
+    pub(crate) lane: Option<Lane>,
 }
 
 /// What a stop found.
+///
+/// ```
+/// use oslo_messaging_core::rpc::Stopped;
+///
+/// // As of a server that had nothing to do.
+/// let stopped = Stopped::default();
+/// assert_eq!((stopped.aborted, stopped.replies_dropped, stopped.requeued), (0, 0, 0));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stopped {
@@ -79,6 +115,7 @@ struct State {
     open: bool,
     free: usize,
     waiting: VecDeque<Received>,
+    lanes: Lanes,
     /// What waited when the connection was lost: the bus has taken it back, unless it lost it as well.
     stale: VecDeque<Received>,
 }
@@ -97,6 +134,7 @@ impl<W: Work> Floor<W> {
                 open: true,
                 free: permits.get(),
                 waiting: VecDeque::new(),
+                lanes: Lanes::default(),
                 stale: VecDeque::new(),
             }),
             tasks: Mutex::new(JoinSet::new()),
@@ -105,9 +143,9 @@ impl<W: Work> Floor<W> {
         })
     }
 
-    /// How many deliveries wait for a permit.
+    /// How many deliveries wait for a permit or for a place in their lane.
     pub(crate) fn waiting(&self) -> usize {
-        lock(&self.state).waiting.len()
+        lock(&self.state).waiting()
     }
 
     /// How many are worked on with a permit.
@@ -120,7 +158,7 @@ impl<W: Work> Floor<W> {
     pub(crate) fn widen(&self, permits: usize) {
         let before = self.permits.fetch_max(permits, Ordering::Relaxed);
         lock(&self.state).free += permits.saturating_sub(before);
-        self.start_admitted();
+        self.start_waiting();
     }
 
     /// Runs a task that the floor owns: it is joined, or aborted, by the stop.
@@ -155,72 +193,10 @@ impl<W: Work> Floor<W> {
         next
     }
 
-    /// Starts a task for a delivery that has its permit counted.
-    fn start(self: &Arc<Self>, received: Received) {
-        let mut seed = Seed {
-            floor: Arc::clone(self),
-            received: Some(received),
-        };
-        self.spawn(async move {
-            let Some(first) = seed.received.take() else {
-                return;
-            };
-            let floor = &seed.floor;
-            let mut permit = Permit {
-                floor: Arc::clone(floor),
-                spent: false,
-            };
-            let mut received = first;
-            while let Some(back) = floor.work.work(floor, received, permit).await {
-                // A driver and a handler that never wait must not keep the thread from others.
-                consume_budget().await;
-                match back.exchange() {
-                    Some((again, next)) => (permit, received) = (again, next),
-                    None => return,
-                }
-            }
-        });
-    }
-
-    /// Stops: nothing new is started, what is running may go on until `deadline`. `replies` tells how many
-    /// are on their way without a permit.
-    pub(crate) async fn stop(
-        &self,
-        listener: Box<dyn Listener>,
-        deadline: Instant,
-        replies: impl Fn() -> usize,
-    ) -> Stopped {
-        self.close();
-        if timeout(LISTENER_LIMIT, listener.pause()).await.is_err() {
-            warn!("the bus did not confirm in time that deliveries have stopped");
-        }
-        let mut stopped = Stopped {
-            requeued: self.give_back(),
-            ..Stopped::default()
-        };
-        if timeout_at(deadline, self.join_all()).await.is_err() {
-            stopped.aborted = self.busy();
-            stopped.replies_dropped = replies();
-            self.abort();
-            if timeout(ABORT_LIMIT, self.join_all()).await.is_err() {
-                error!("a handler that never yields could not be aborted and is left running");
-                lock(&self.tasks).detach_all();
-            }
-        }
-        if timeout(LISTENER_LIMIT, listener.close()).await.is_err() {
-            warn!("the bus did not end the subscription in time");
-        }
-        // What came although the subscription was paused.
-        stopped.requeued += self.give_back();
-        stopped
-    }
-
     /// The bus takes back what was not settled and may hand it to another server, so it is not started
     /// here. Whether the bus still has it shows when it is back.
     fn put_aside(&self) {
-        let mut state = lock(&self.state);
-        let mut waiting = std::mem::take(&mut state.waiting);
-        state.stale.append(&mut waiting);
+        lock(&self.state).put_aside();
     }
 
     /// Starts what was put aside, as the bus has lost it and nobody else will.
@@ -231,10 +207,11 @@ impl<W: Work> Floor<W> {
             stale.append(&mut state.waiting);
             state.waiting = stale;
         }
-        self.start_admitted();
+        self.start_waiting();
     }
 
-    fn start_admitted(&self) {
+    /// Starts what waits, as far as there are permits.
+    fn start_waiting(&self) {
         let Some(this) = self.this.upgrade() else {
             return;
         };
@@ -264,36 +241,23 @@ impl<W: Work> Floor<W> {
     pub(crate) fn abort(&self) {
         lock(&self.tasks).abort_all();
     }
+}
 
-    /// Gives back what waits. Settles without the lock, since a driver within the process may hand the
-    /// delivery to somebody at once.
-    fn give_back(&self) -> usize {
-        let (waiting, stale) = {
-            let mut state = lock(&self.state);
-            (
-                std::mem::take(&mut state.waiting),
-                std::mem::take(&mut state.stale),
-            )
-        };
-        drop(stale);
-        let count = waiting.len();
-        waiting
-            .into_iter()
-            .for_each(|received| received.delivery.requeue());
-        count
+impl State {
+    fn waiting(&self) -> usize {
+        self.waiting.len() + self.lanes.waiting()
     }
 
-    async fn join_all(&self) {
-        loop {
-            let mut taken = Taken {
-                tasks: std::mem::take(&mut *lock(&self.tasks)),
-                home: &self.tasks,
-            };
-            if taken.tasks.is_empty() {
-                return;
+    /// Nothing of what waits has a place in a lane any more.
+    fn put_aside(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for mut received in waiting {
+            if let Some(lane) = received.lane.take() {
+                self.lanes.give_up(&lane);
             }
-            while taken.tasks.join_next().await.is_some() {}
+            self.stale.push_back(received);
         }
+        self.stale.extend(self.lanes.take_waiting());
     }
 }
 
@@ -302,6 +266,7 @@ impl<W: Work> Inbox for Floor<W> {
         let received = Received {
             delivery,
             at: Instant::now(),
+            lane: None,
         };
         let Some(this) = self.this.upgrade() else {
             return;
@@ -319,7 +284,7 @@ impl<W: Work> Inbox for Floor<W> {
             };
             drop(state);
             this.start(first);
-        } else if state.waiting.len() < self.waiting_limit {
+        } else if state.waiting() < self.waiting_limit {
             state.waiting.push_back(received);
         } else {
             drop(state);
@@ -344,7 +309,8 @@ impl<W: Work> Inbox for Floor<W> {
                     self.take_up();
                 } else {
                     // It comes again, or went to another server.
-                    drop(std::mem::take(&mut lock(&self.state).stale));
+                    let stale = std::mem::take(&mut lock(&self.state).stale);
+                    drop(stale);
                 }
             }
             // Nobody reaches a server by the name of its private queue.
@@ -358,82 +324,6 @@ impl<W: Work> Inbox for Floor<W> {
                 *lock(&self.failed) = Some(error);
                 self.failure.notify_waiters();
             }
-        }
-    }
-}
-
-/// The right to work on one delivery.
-pub(crate) struct Permit<W: Work> {
-    floor: Arc<Floor<W>>,
-    spent: bool,
-}
-
-impl<W: Work> Permit<W> {
-    /// Gives it back early; the next waiting delivery gets a task of its own.
-    pub(crate) fn release(self) {
-        if let Some((permit, received)) = self.exchange() {
-            let floor = Arc::clone(&permit.floor);
-            permit.spend();
-            floor.start(received);
-        }
-    }
-
-    /// Goes on with the next waiting delivery, if there is one.
-    fn exchange(self) -> Option<(Self, Received)> {
-        match self.floor.next() {
-            Some(received) => Some((self, received)),
-            None => {
-                self.spend();
-                None
-            }
-        }
-    }
-
-    /// Its place is counted elsewhere now.
-    fn spend(mut self) {
-        self.spent = true;
-    }
-}
-
-impl<W: Work> Drop for Permit<W> {
-    /// The task died with it. Nothing is started from here, as the runtime itself may be going down.
-    fn drop(&mut self) {
-        if !self.spent {
-            lock(&self.floor.state).free += 1;
-        }
-    }
-}
-
-/// A delivery on its way into a task.
-struct Seed<W: Work> {
-    floor: Arc<Floor<W>>,
-    received: Option<Received>,
-}
-
-impl<W: Work> Drop for Seed<W> {
-    /// The task was dropped before it ran: the runtime is going down, or the server is. The delivery is
-    /// kept, since giving it back could make the driver hand it out again from here.
-    fn drop(&mut self) {
-        if let Some(received) = self.received.take() {
-            let mut state = lock(&self.floor.state);
-            state.open = false;
-            state.free += 1;
-            state.waiting.push_front(received);
-        }
-    }
-}
-
-/// Tasks taken out to be joined; whatever is left goes home.
-struct Taken<'a> {
-    tasks: JoinSet<()>,
-    home: &'a Mutex<JoinSet<()>>,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if !self.tasks.is_empty() {
-            // What was spawned meanwhile are heartbeats of the handlers in `tasks`, which may be aborted.
-            *lock(self.home) = std::mem::take(&mut self.tasks);
         }
     }
 }

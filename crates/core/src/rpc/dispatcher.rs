@@ -1,9 +1,11 @@
 //! The dispatcher: finds the endpoint that answers a request and runs the method.
 //!
-//! Pure selection and invocation: it sees a decoded request and gives a reply body or a failure. Words
+//! Pure selection and invocation: it sees a decoded request and finds a method, or runs one that was found. Words
 //! and order of the failures are the reference's (parity D2 to D7, spec section 8.2).
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use oslo_messaging_proto::json::raw::RawJson;
@@ -12,21 +14,42 @@ use oslo_messaging_proto::wire::args::Args;
 use oslo_messaging_proto::wire::context::Context;
 use oslo_messaging_proto::wire::failure::Failure;
 use oslo_messaging_proto::wire::reply::ReplyBody;
-use oslo_messaging_proto::wire::request::Request;
+use oslo_messaging_proto::wire::request::{Request, RequestFault};
 use tracing::warn;
 
+use crate::context::in_context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::access::RpcAccessPolicy;
-use crate::rpc::endpoint::{Endpoint, Interface, Invocation};
+use crate::rpc::endpoint::{Endpoint, Interface, Invocation, MethodInfo};
 use crate::rpc::failure::{IntoFailure, no_such_method, unsupported_version};
+use crate::rpc::hook::{Hooks, RequestInfo};
+use crate::rpc::panics::caught;
 use crate::rpc::ping::{PING_METHOD, PingEndpoint};
 use crate::serializer::Serializer;
 
-/// Endpoints in the order they are asked, and who may reach what.
+/// Who a request is for.
+pub(crate) trait Dispatch: Send + Sync + 'static {
+    /// Finds the method. Runs nothing.
+    fn find(&self, request: &Request) -> Result<Found, Failure>;
+
+    /// Runs what was found, or gives the failure that nothing was. `None` if whoever took the request let go of it without
+    /// a word: then the server does so too.
+    fn run(
+        &self,
+        request: &mut Request,
+        found: Result<Found, Failure>,
+    ) -> impl Future<Output = Result<Option<ReplyBody>, Failure>> + Send;
+}
+
+/// Endpoints in the order they are asked, who may reach what, and the hooks around all of it.
 pub(crate) struct Dispatcher {
+    topic: String,
+    hooks: Hooks,
     endpoints: Vec<Served>,
     policy: Arc<dyn RpcAccessPolicy>,
     serializer: Option<Arc<dyn Serializer>>,
+    /// How many of a method may run at once, whatever the endpoint says.
+    limits: HashMap<String, NonZeroUsize>,
 }
 
 struct Served {
@@ -35,34 +58,28 @@ struct Served {
     version: Version,
 }
 
-/// Why there is no result.
-pub(crate) enum Refused {
-    /// No method ran.
-    Dispatch(Failure),
-    /// The method's own failure.
-    Method(Failure),
-    /// Whoever took the request lets go of it without a word, and so does the server.
-    Unanswered,
+/// A method that a request may call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// Which endpoint has it.
+    pub(crate) endpoint: usize,
+    pub(crate) info: MethodInfo,
 }
 
-/// Who a request is for.
-pub(crate) trait Dispatch: Send + Sync + 'static {
-    /// Finds the method and runs it.
-    fn dispatch(
-        &self,
-        request: &mut Request,
-    ) -> impl Future<Output = Result<ReplyBody, Refused>> + Send;
+/// What a dispatcher is made of.
+pub(crate) struct Parts {
+    pub(crate) endpoints: Vec<Arc<dyn Endpoint>>,
+    pub(crate) policy: Arc<dyn RpcAccessPolicy>,
+    pub(crate) serializer: Option<Arc<dyn Serializer>>,
+    pub(crate) limits: HashMap<String, NonZeroUsize>,
+    pub(crate) hooks: Hooks,
 }
 
 impl Dispatcher {
     /// Checks the endpoints' interfaces; adds the ping endpoint if it is wanted and nobody defines it.
-    pub(crate) fn new(
-        endpoints: Vec<Arc<dyn Endpoint>>,
-        policy: Arc<dyn RpcAccessPolicy>,
-        serializer: Option<Arc<dyn Serializer>>,
-        ping: bool,
-    ) -> Result<Self> {
-        let mut served = endpoints
+    pub(crate) fn new(topic: &str, parts: Parts, ping: bool) -> Result<Self> {
+        let mut served = parts
+            .endpoints
             .into_iter()
             .map(Served::new)
             .collect::<Result<Vec<_>>>()?;
@@ -85,24 +102,57 @@ impl Dispatcher {
             served.push(Served::new(Arc::new(PingEndpoint))?);
         }
         Ok(Self {
+            topic: topic.to_owned(),
+            hooks: parts.hooks,
             endpoints: served,
-            policy,
-            serializer,
+            policy: parts.policy,
+            serializer: parts.serializer,
+            limits: parts.limits,
         })
     }
 
-    fn find<'a>(&'a self, request: &'a Request) -> Result<(&'a dyn Endpoint, &'a str), Failure> {
+    /// Runs a method that was found, with the request's context as the current one.
+    async fn invoke(
+        &self,
+        request: &Request,
+        found: Result<Found, Failure>,
+        context: Arc<Context>,
+        args: Result<Args, RequestFault>,
+    ) -> Result<ReplyBody, Failure> {
+        // In this order, since the reference looks for the method before it looks at the arguments.
+        let endpoint = &*self.endpoints[found?.endpoint].endpoint;
+        let args = args.map_err(|fault| fault.to_failure())?;
+        let method = request.method().map_err(|fault| fault.to_failure())?;
+        let is_call = request.msg_id().is_some();
+        let serializer = self.serializer.as_deref();
+        let (context, args) = match serializer {
+            None => (context, args),
+            Some(serializer) => deserialize(serializer, context, args)?,
+        };
+        let invocation = Invocation::new(method, &context, args)
+            .awaited(is_call)
+            .with_serializer(serializer);
+        in_context(Arc::clone(&context), async {
+            endpoint.call(&context, invocation).await
+        })
+        .await
+    }
+}
+
+impl Dispatch for Dispatcher {
+    fn find(&self, request: &Request) -> Result<Found, Failure> {
         let mut compatible = false;
-        for served in &self.endpoints {
+        for (endpoint, served) in self.endpoints.iter().enumerate() {
             if !served.takes(request)? {
                 continue;
             }
             compatible = true;
             let method = request.method().map_err(|fault| fault.to_failure())?;
-            if let Some(info) = served.endpoint.method(method)
+            if let Some(mut info) = served.endpoint.method(method)
                 && self.policy.is_allowed(&*served.endpoint, method, info)
             {
-                return Ok((&*served.endpoint, method));
+                info.limit = self.limits.get(method).copied().or(info.limit);
+                return Ok(Found { endpoint, info });
             }
         }
         let method = request.method().unwrap_or("None");
@@ -112,31 +162,21 @@ impl Dispatcher {
         let version = request.version().ok().flatten().unwrap_or("None");
         Err(unsupported_version(version, method))
     }
-}
 
-impl Dispatch for Dispatcher {
-    async fn dispatch(&self, request: &mut Request) -> Result<ReplyBody, Refused> {
-        let (context, args) = (request.take_context(), request.take_args());
-        let is_call = request.msg_id().is_some();
-        let (endpoint, method) = self.find(request).map_err(Refused::Dispatch)?;
-        // Only now, since the reference looks for the method before it looks at the arguments.
-        let args = args.map_err(|fault| Refused::Dispatch(fault.to_failure()))?;
-        let Some(serializer) = self.serializer.as_deref() else {
-            let invocation = Invocation::new(method, &context, args).awaited(is_call);
-            return endpoint
-                .call(&context, invocation)
-                .await
-                .map_err(Refused::Method);
-        };
-        let context = serializer.deserialize_context(context).map_err(refused)?;
-        let args = deserialize_args(serializer, &context, args).map_err(refused)?;
-        let invocation = Invocation::new(method, &context, args)
-            .awaited(is_call)
-            .with_serializer(Some(serializer));
-        endpoint
-            .call(&context, invocation)
-            .await
-            .map_err(Refused::Method)
+    async fn run(
+        &self,
+        request: &mut Request,
+        found: Result<Found, Failure>,
+    ) -> Result<Option<ReplyBody>, Failure> {
+        let context = Arc::new(request.take_context());
+        let args = request.take_args();
+        let request = &*request;
+        if self.hooks.is_empty() {
+            return self.invoke(request, found, context, args).await.map(Some);
+        }
+        let info = RequestInfo::new(&self.topic, request, &context);
+        let method = self.invoke(request, found, Arc::clone(&context), args);
+        self.hooks.around(&info, caught(method)).await.map(Some)
     }
 }
 
@@ -181,6 +221,18 @@ impl Served {
     }
 }
 
+fn deserialize(
+    serializer: &dyn Serializer,
+    context: Arc<Context>,
+    args: Args,
+) -> Result<(Arc<Context>, Args), Failure> {
+    let context = serializer
+        .deserialize_context(Arc::unwrap_or_clone(context))
+        .map_err(Error::into_failure)?;
+    let args = deserialize_args(serializer, &context, args).map_err(Error::into_failure)?;
+    Ok((Arc::new(context), args))
+}
+
 fn deserialize_args(serializer: &dyn Serializer, context: &Context, args: Args) -> Result<Args> {
     if !serializer.wants_entities() {
         return Ok(args);
@@ -190,8 +242,4 @@ fn deserialize_args(serializer: &dyn Serializer, context: &Context, args: Args) 
         Ok((name, RawJson::from_value(&value)?))
     };
     args.into_entries().into_iter().map(through).collect()
-}
-
-fn refused(error: Error) -> Refused {
-    Refused::Dispatch(error.into_failure())
 }

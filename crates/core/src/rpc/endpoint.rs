@@ -7,6 +7,7 @@
 //! answers with [`Invocation::respond`]. What goes wrong on purpose is a [`Failure`], made from the
 //! handler's own error type by [`IntoFailure`].
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use oslo_messaging_proto::json::raw::RawJson;
@@ -23,7 +24,7 @@ use crate::driver::BoxFuture;
 use crate::rpc::failure::no_such_method;
 use crate::serializer::Serializer;
 
-pub use crate::rpc::failure::IntoFailure;
+pub use crate::rpc::failure::{IntoFailure, causes};
 
 /// A set of methods that can be called from afar, under one namespace and version.
 ///
@@ -169,23 +170,85 @@ impl Interface {
 }
 
 /// What is known of a method without running it.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+/// use oslo_messaging_core::rpc::MethodInfo;
+///
+/// let info = MethodInfo::exposed().blocks().limited(NonZeroUsize::MIN);
+/// assert!(info.exposed && info.blocking);
+/// assert_eq!(info.limit, Some(NonZeroUsize::MIN));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct MethodInfo {
     /// Marked as meant for callers: what [`ExplicitRpcAccessPolicy`](crate::rpc::access::ExplicitRpcAccessPolicy)
     /// asks for (parity D10, RS22).
     pub exposed: bool,
+    /// It blocks its thread, so it gets one of its own while it runs, whatever the server's
+    /// [`Executor`](crate::rpc::server::Executor).
+    pub blocking: bool,
+    /// How many of this method of this endpoint may run at once in a server; `None` for no bound but the server's own.
+    ///
+    /// What comes beyond waits without keeping requests for other methods from running, and is not acknowledged
+    /// meanwhile, so that the prefetch bounds it: set it above the sum of what may wait.
+    pub limit: Option<NonZeroUsize>,
 }
 
 impl MethodInfo {
     /// A method that exists and is not marked.
+    ///
+    /// ```
+    /// use oslo_messaging_core::rpc::MethodInfo;
+    ///
+    /// assert_eq!(MethodInfo::new(), MethodInfo::default());
+    /// ```
     pub const fn new() -> Self {
-        Self { exposed: false }
+        Self {
+            exposed: false,
+            blocking: false,
+            limit: None,
+        }
     }
 
     /// A method that exists and is marked as exposed.
+    ///
+    /// ```
+    /// use oslo_messaging_core::rpc::MethodInfo;
+    ///
+    /// assert!(MethodInfo::exposed().exposed);
+    /// ```
     pub const fn exposed() -> Self {
-        Self { exposed: true }
+        let mut this = Self::new();
+        this.exposed = true;
+        this
+    }
+
+    /// The same of a method that blocks its thread.
+    ///
+    /// ```
+    /// use oslo_messaging_core::rpc::MethodInfo;
+    ///
+    /// assert!(MethodInfo::new().blocks().blocking);
+    /// ```
+    #[must_use]
+    pub const fn blocks(mut self) -> Self {
+        self.blocking = true;
+        self
+    }
+
+    /// The same of a method of which only `limit` may run at once.
+    ///
+    /// ```
+    /// use std::num::NonZeroUsize;
+    /// use oslo_messaging_core::rpc::MethodInfo;
+    ///
+    /// assert_eq!(MethodInfo::new().limited(NonZeroUsize::MIN).limit, Some(NonZeroUsize::MIN));
+    /// ```
+    #[must_use]
+    pub const fn limited(mut self, limit: NonZeroUsize) -> Self {
+        self.limit = Some(limit);
+        self
     }
 }
 

@@ -4,10 +4,10 @@
 //! if they allow the module and can construct the class from its arguments; all others get the fields
 //! as data (spec section 10).
 
-use std::any::{Any, type_name};
+use std::any::type_name;
 use std::borrow::Cow;
+use std::error::Error as StdError;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use oslo_messaging_proto::json::value::{Object, Value};
 use oslo_messaging_proto::wire::failure::Failure;
@@ -20,6 +20,9 @@ const BUILTINS: &str = "builtins";
 const DISPATCHER: &str = "oslo_messaging.rpc.dispatcher";
 /// Module of the reference's exceptions (parity E1 to E5).
 const EXCEPTIONS: &str = "oslo_messaging.exceptions";
+
+/// How many causes of an error are told; more would be a circle.
+const MOST_CAUSES: usize = 32;
 
 /// An error that can be sent to the caller.
 ///
@@ -76,15 +79,26 @@ pub trait IntoFailure: fmt::Display + Sized {
         Vec::new()
     }
 
-    /// Lines that say where it happened, each ending with a newline; none by default.
+    /// Lines that say where it happened and why, each ending with a newline; none by default.
+    ///
+    /// What a server has of an error beyond its own text are the errors that caused it: [`causes`] lists them. For
+    /// methods of an `#[endpoint]` this is done for every error type that has a source.
     fn traceback(&self) -> Vec<String> {
         Vec::new()
     }
 
+    /// Whether the server should expect it: it is sent as any other and not logged as an error (parity RS21).
+    fn is_expected(&self) -> bool {
+        false
+    }
+
     /// The failure as it is sent.
     fn into_failure(self) -> Failure {
-        let plain = Failure::new(self.class(), self.module(), self.to_string())
+        let mut plain = Failure::new(self.class(), self.module(), self.to_string())
             .with_traceback(self.traceback());
+        if self.is_expected() {
+            plain = plain.expected();
+        }
         let kwargs = Value::from(self.kwargs().into_iter().collect::<Object>());
         // Values nested too deeply to be sent leave the message as the only argument.
         let whole = plain
@@ -135,24 +149,32 @@ impl IntoFailure for &str {
 }
 
 /// An error whose type is forgotten is an `Exception` with its text.
-impl IntoFailure for Box<dyn std::error::Error + Send + Sync> {
+impl IntoFailure for Box<dyn StdError + Send + Sync> {
     fn class(&self) -> Cow<'_, str> {
         "Exception".into()
     }
 
     fn module(&self) -> Cow<'_, str> {
         BUILTINS.into()
+    }
+
+    fn traceback(&self) -> Vec<String> {
+        causes(&**self)
     }
 }
 
 /// An error whose type is forgotten is an `Exception` with its text.
-impl IntoFailure for Box<dyn std::error::Error> {
+impl IntoFailure for Box<dyn StdError> {
     fn class(&self) -> Cow<'_, str> {
         "Exception".into()
     }
 
     fn module(&self) -> Cow<'_, str> {
         BUILTINS.into()
+    }
+
+    fn traceback(&self) -> Vec<String> {
+        causes(&**self)
     }
 }
 
@@ -211,45 +233,54 @@ pub(crate) fn unsupported_version(version: &str, method: &str) -> Failure {
     Failure::new("UnsupportedVersion", DISPATCHER, text)
 }
 
-/// The text of a panic, if it was one.
-pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
-    if let Some(text) = payload.downcast_ref::<&'static str>() {
-        text
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text
-    } else {
-        "of unknown kind"
-    }
+/// The errors that caused `error`, a line each, the nearest first: what a traceback is in Rust.
+///
+/// ```
+/// use std::io;
+/// use oslo_messaging_core::rpc::endpoint::causes;
+///
+/// #[derive(Debug)]
+/// struct Unreadable(io::Error);
+///
+/// impl std::fmt::Display for Unreadable {
+///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+///         f.write_str("the table cannot be read")
+///     }
+/// }
+///
+/// impl std::error::Error for Unreadable {
+///     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+///         Some(&self.0)
+///     }
+/// }
+///
+/// let error = Unreadable(io::Error::other("the disk is gone"));
+/// assert_eq!(causes(&error), ["  caused by: the disk is gone\n"]);
+/// ```
+pub fn causes(error: &(dyn StdError + 'static)) -> Vec<String> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+        .take(MOST_CAUSES)
+        .map(|cause| format!("  caused by: {cause}\n"))
+        .collect()
 }
 
-/// Drops what a handler panicked with, which may panic once more, where nobody else would catch it.
-pub(crate) fn discard(payload: Box<dyn Any + Send>) {
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-    if let Err(again) = dropped {
-        // What this holds may panic again when dropped, without end.
-        std::mem::forget(again);
-    }
-}
-
-/// What a caller gets when the handler panicked.
-pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Failure {
-    Failure::builtin(
-        "RuntimeError",
-        format!("the handler panicked: {}", panic_text(payload)),
-    )
-}
-
-/// Gives a failure without traceback the one line Python tracebacks end with, so that callers who
-/// print it see where the text came from.
+/// Ends a traceback made here with the line that Python tracebacks end with, so that callers who print it see what
+/// it is about. One that came from a peer has such a line.
 pub(crate) fn with_last_line(failure: Failure) -> Failure {
-    if !failure.traceback().is_empty() {
+    let foreign = failure
+        .traceback()
+        .last()
+        .is_some_and(|line| !line.starts_with("  "));
+    if foreign {
         return failure;
     }
     let line = match failure.module() {
         "" | BUILTINS => format!("{}: {}\n", failure.class(), failure.message()),
         module => format!("{module}.{}: {}\n", failure.class(), failure.message()),
     };
-    failure.with_traceback(vec![line])
+    let mut lines = failure.traceback().to_vec();
+    lines.push(line);
+    failure.with_traceback(lines)
 }
 
 #[cfg(test)]
@@ -307,6 +338,35 @@ mod tests {
             (failure.module(), failure.class()),
             ("nova.exception", "NodeNotFound")
         );
+    }
+
+    #[test]
+    fn the_causes_of_an_error_are_its_traceback_and_end_with_the_error_itself() {
+        let inner = std::io::Error::other("the disk is gone");
+        let outer = Error::new(ErrorKind::Decode, "no table").with_source(inner);
+        let boxed: Box<dyn StdError + Send + Sync> = Box::new(outer);
+        let failure = with_last_line(boxed.into_failure());
+        assert_eq!(failure.traceback()[0], "  caused by: the disk is gone\n");
+        assert!(failure.traceback()[1].starts_with("Exception: "));
+        let whole = with_last_line(failure.clone());
+        assert_eq!(whole, failure, "it has its last line");
+    }
+
+    #[test]
+    fn an_error_that_says_so_is_expected() {
+        struct Usual;
+        impl fmt::Display for Usual {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("as usual")
+            }
+        }
+        impl IntoFailure for Usual {
+            fn is_expected(&self) -> bool {
+                true
+            }
+        }
+        assert!(Usual.into_failure().is_expected());
+        assert!(!Plain.into_failure().is_expected());
     }
 
     #[test]

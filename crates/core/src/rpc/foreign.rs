@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use oslo_messaging_proto::json::raw::RawJson;
+use oslo_messaging_proto::wire::failure::Failure;
 use oslo_messaging_proto::wire::reply::ReplyBody;
 use oslo_messaging_proto::wire::request::{CallHead, Request, seal_request};
 use tokio::sync::{Mutex, oneshot};
@@ -24,11 +25,14 @@ use crate::driver::{
 use crate::error::Result;
 use crate::rpc::call::Call;
 use crate::rpc::client::read_outcome;
-use crate::rpc::dispatcher::{Dispatch, Refused};
+use crate::rpc::dispatcher::{Dispatch, Found};
+use crate::rpc::endpoint::MethodInfo;
+use crate::rpc::handle::WAITING_LIMIT;
 use crate::rpc::ids;
+use crate::rpc::intake::Acknowledge;
 use crate::rpc::replier::{Replier, ReplyTo};
-use crate::rpc::server::WAITING_LIMIT;
-use crate::rpc::service::Service;
+use crate::rpc::service::{Plan, Service};
+use crate::server::executor::Executor;
 use crate::server::{Floor, Stopped};
 use crate::transport::Transport;
 
@@ -217,14 +221,25 @@ struct HandOver {
 }
 
 impl Dispatch for HandOver {
-    async fn dispatch(&self, request: &mut Request) -> Result<ReplyBody, Refused> {
+    fn find(&self, _request: &Request) -> Result<Found, Failure> {
+        Ok(Found {
+            endpoint: 0,
+            info: MethodInfo::new(),
+        })
+    }
+
+    async fn run(
+        &self,
+        request: &mut Request,
+        _found: Result<Found, Failure>,
+    ) -> Result<Option<ReplyBody>, Failure> {
         let (answer, answered) = oneshot::channel();
         self.handler.take(Taken {
             message: request.message(),
             answer,
             _outside: Outside::enter(&self.outside),
         });
-        answered.await.map_err(|_| Refused::Unanswered)
+        Ok(answered.await.ok())
     }
 }
 
@@ -348,6 +363,7 @@ impl ForeignServer {
         let replier = Replier::new(
             Arc::clone(transport.driver()),
             transport.options().rpc_response_timeout,
+            false,
         );
         let hand_over = HandOver {
             handler,
@@ -360,7 +376,14 @@ impl ForeignServer {
             concurrency,
             prefetch,
         } = target;
-        let service = Service::new(&topic, hand_over, replier);
+        let service = Service::new(Plan {
+            topic: topic.clone(),
+            dispatcher: Arc::new(hand_over),
+            replier,
+            executor: Executor::Async,
+            concurrency,
+            acknowledge: Acknowledge::Before,
+        });
         let floor = Floor::new(service, concurrency, WAITING_LIMIT);
         info!(topic, server, concurrency, "serving another language");
         let subscription = Subscription::Rpc {
@@ -426,9 +449,7 @@ impl ForeignServer {
             return Stopped::default();
         };
         let deadline = deadline_after(Instant::now(), HAND_OVER_LIMIT);
-        self.floor
-            .stop(listener, deadline, || replier.outstanding())
-            .await
+        self.floor.stop(listener, deadline).await
     }
 
     /// How many requests are on their way to the handler, or from it.

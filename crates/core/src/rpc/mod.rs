@@ -9,7 +9,11 @@ mod dispatcher;
 pub mod endpoint;
 mod failure;
 pub mod foreign;
+mod handle;
+pub mod hook;
 mod ids;
+mod intake;
+mod panics;
 pub mod ping;
 mod recent;
 mod replier;
@@ -21,5 +25,8 @@ pub use self::access::{
 };
 pub use self::client::RpcClient;
 pub use self::endpoint::{Endpoint, Interface, IntoFailure, Invocation, MethodInfo};
-pub use self::server::{RpcServer, RpcServerBuilder, ServerStats, Stopped};
+pub use self::hook::Hook;
+pub use self::server::{
+    Acknowledge, Executor, RpcServer, RpcServerBuilder, ServerHandle, ServerStats, Stopped,
+};
 pub use oslo_messaging_proto::wire::reply::ReplyBody;

@@ -22,7 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lock::lock;
 use crate::rpc::failure::with_last_line;
 use crate::rpc::ids::unique_id;
-use crate::server::{Permit, Work};
+use crate::server::Work;
+use crate::server::permit::Permit;
 
 /// A reply to a missing queue is offered again this often (spec section 13).
 const OFFER_EVERY: Duration = Duration::from_millis(250);
@@ -45,6 +46,8 @@ pub(crate) struct Replier {
     patience: Duration,
     /// How long one reply may take to be sent while the bus is not there.
     limit: Duration,
+    /// A permit is kept until the bus has the reply, or said that nobody waits for it.
+    in_turn: bool,
     obsolete: Mutex<ObsoleteQueues>,
     waiting: AtomicUsize,
     dropped: AtomicU64,
@@ -52,13 +55,15 @@ pub(crate) struct Replier {
 }
 
 impl Replier {
-    pub(crate) fn new(driver: Arc<dyn Driver>, limit: Duration) -> Self {
+    /// Replies through `driver`; `in_turn` one after the other, with the permit in hand.
+    pub(crate) fn new(driver: Arc<dyn Driver>, limit: Duration, in_turn: bool) -> Self {
         let capabilities = driver.capabilities();
         Self {
             driver,
             mandatory: capabilities.mandatory,
             patience: capabilities.reply_retry,
             limit: limit.max(capabilities.reply_retry),
+            in_turn,
             obsolete: Mutex::default(),
             waiting: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
@@ -90,12 +95,14 @@ impl Replier {
         }
     }
 
-    /// Sends a reply. Gives the permit back, unless it was released while the bus took its time.
+    /// Sends a reply. Gives the permit back, unless it was released while the bus took its time. Calls `tried` when
+    /// the bus has the reply, or as soon as it said no.
     pub(crate) async fn reply<W: Work>(
         &self,
         to: &ReplyTo,
         reply: SealedReply,
         permit: Permit<W>,
+        tried: impl FnOnce() + Send,
     ) -> Option<Permit<W>> {
         if self.is_obsolete(&to.queue) {
             debug!(
@@ -104,6 +111,7 @@ impl Replier {
                 "dropped a reply to a queue that is gone"
             );
             self.count_dropped();
+            tried();
             return Some(permit);
         }
         let mut place = Place {
@@ -112,8 +120,9 @@ impl Replier {
         };
         let sent = self.send_first(to, reply.body().clone(), &mut place).await;
         match sent {
-            Ok(()) => {}
+            Ok(()) => tried(),
             Err(fault) if fault.kind() == ErrorKind::Undeliverable && !self.patience.is_zero() => {
+                tried();
                 place.release(&self.waiting);
                 self.offer_again(to, reply).await;
             }
@@ -127,8 +136,12 @@ impl Replier {
                 if let Err(fault) = self.send_first(to, sealed.body().clone(), &mut place).await {
                     self.give_up(to, &fault);
                 }
+                tried();
             }
-            Err(fault) => self.give_up(to, &fault),
+            Err(fault) => {
+                self.give_up(to, &fault);
+                tried();
+            }
         }
         place.permit
     }
@@ -158,7 +171,9 @@ impl Replier {
         if let Poll::Ready(sent) = poll_once(&mut send).await {
             return sent;
         }
-        place.release(&self.waiting);
+        if !self.in_turn {
+            place.release(&self.waiting);
+        }
         send.await
     }
 

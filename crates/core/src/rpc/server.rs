@@ -1,36 +1,34 @@
 //! The RPC server as its owner sees it: built, started, run, stopped.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::num::{NonZeroU16, NonZeroUsize};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oslo_messaging_proto::target::Target;
-use tokio::time::Instant;
-use tracing::{info, warn};
 
-use crate::driver::{Inbox, Listener, Prefetch, Subscription, deadline_after};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rpc::access::{DefaultRpcAccessPolicy, RpcAccessPolicy};
-use crate::rpc::dispatcher::Dispatcher;
+use crate::rpc::dispatcher::{Dispatcher, Parts};
 use crate::rpc::endpoint::Endpoint;
-use crate::rpc::replier::Replier;
+use crate::rpc::handle::{Recipe, stats};
+use crate::rpc::hook::{Hook, Hooks};
 use crate::rpc::service::Service;
 use crate::serializer::Serializer;
-use crate::server::Floor;
+use crate::server::lifecycle::Epoch;
 use crate::transport::Transport;
 
+pub use crate::rpc::handle::{ServerHandle, ServerStats};
+pub use crate::rpc::intake::Acknowledge;
 pub use crate::server::Stopped;
-
-/// Prefetch never falls below this: a handler that ends should find its next request already here, and
-/// small prefetches cost the broker and the rate most (a prefetch of 1 a factor of 2.6 to 5).
-const SMALLEST_PREFETCH: u16 = 16;
-/// What may wait here whatever the bus was told; reached only if the driver's own option lifts the prefetch.
-pub(crate) const WAITING_LIMIT: usize = 65_536;
+pub use crate::server::executor::Executor;
 
 /// A server that is about to be started.
+///
+/// See [`RpcServer::builder`] for an example.
 #[must_use = "a server serves only after `start`"]
 pub struct RpcServerBuilder {
     transport: Transport,
@@ -38,6 +36,10 @@ pub struct RpcServerBuilder {
     endpoints: Vec<Arc<dyn Endpoint>>,
     serializer: Option<Arc<dyn Serializer>>,
     policy: Arc<dyn RpcAccessPolicy>,
+    hooks: Hooks,
+    executor: Executor,
+    acknowledge: Acknowledge,
+    limits: HashMap<String, NonZeroUsize>,
     concurrency: NonZeroUsize,
     prefetch: Option<NonZeroU16>,
 }
@@ -62,17 +64,54 @@ impl RpcServerBuilder {
         self
     }
 
+    /// Adds a hook, inside of those that were added before; see [`Hook`].
+    pub fn hook(mut self, hook: impl Hook) -> Self {
+        self.hooks.push(Arc::new(hook));
+        self
+    }
+
+    /// Where handlers run; by default in tasks of the runtime.
+    ///
+    /// ```
+    /// # fn main() -> oslo_messaging_core::error::Result<()> {
+    /// use oslo_messaging_core::rpc::{RpcServerBuilder, server::Executor};
+    ///
+    /// fn configured(builder: RpcServerBuilder, name: &str) -> oslo_messaging_core::error::Result<RpcServerBuilder> {
+    ///     Ok(builder.executor(name.parse::<Executor>()?))
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn executor(mut self, executor: Executor) -> Self {
+        self.executor = executor;
+        self
+    }
+
+    /// When a request is acknowledged; by default before its method runs.
+    pub fn acknowledge(mut self, when: Acknowledge) -> Self {
+        self.acknowledge = when;
+        self
+    }
+
     /// How many requests run at once; by default the transport's `executor_thread_pool_size`.
     pub fn concurrency(mut self, concurrency: NonZeroUsize) -> Self {
         self.concurrency = concurrency;
         self
     }
 
-    /// How many requests beyond those that run the bus may hand out, for each queue of the server.
+    /// How many requests for `method` of each endpoint run at once, instead of what the endpoint says
+    /// ([`MethodInfo::limit`](crate::rpc::endpoint::MethodInfo::limit)).
+    pub fn method_limit(mut self, method: impl Into<String>, limit: NonZeroUsize) -> Self {
+        self.limits.insert(method.into(), limit);
+        self
+    }
+
+    /// How many requests that are not acknowledged the bus may hand out, for each queue of the server.
     ///
     /// By default as many as run at once, but not fewer than 16: a request is acknowledged when it
     /// starts, so these only wait, and they spare the next handler a round trip to the broker. What
-    /// exceeds it stays in the broker, where other servers can take it.
+    /// exceeds it stays in the broker, where other servers can take it. With
+    /// [`Acknowledge::After`] as many more as run at once; with [`Executor::Blocking`] 1.
     pub fn prefetch(mut self, prefetch: NonZeroU16) -> Self {
         self.prefetch = Some(prefetch);
         self
@@ -90,55 +129,49 @@ impl RpcServerBuilder {
     /// # Cancellation
     /// Dropping the future ends the subscription.
     pub async fn start(self) -> Result<RpcServer> {
+        let (concurrency, drain) = (
+            self.concurrency,
+            self.transport.options().rpc_response_timeout,
+        );
+        let handle = self.build()?;
+        let epoch = handle.begin(concurrency).await?;
+        Ok(RpcServer {
+            handle,
+            epoch,
+            drain,
+        })
+    }
+
+    /// A server that others can start, stop and wait for; see [`ServerHandle`].
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), but for what only the bus can say.
+    pub fn build(self) -> Result<ServerHandle> {
         self.transport.check_rpc()?;
         let (topic, server) = self.target.require_topic_and_server().map_err(|fault| {
             Error::new(ErrorKind::InvalidTarget, format!("{fault}:{}", self.target))
         })?;
-        let options = self.transport.options();
-        let dispatcher = Dispatcher::new(
-            self.endpoints,
-            self.policy,
-            self.serializer,
-            options.rpc_ping_enabled,
-        )?;
-        let replier = Replier::new(
-            Arc::clone(self.transport.driver()),
-            options.rpc_response_timeout,
-        );
-        let prefetch = self
-            .prefetch
-            .unwrap_or_else(|| default_prefetch(self.concurrency));
-        let floor = Floor::new(
-            Service::new(topic, dispatcher, replier),
-            self.concurrency,
-            WAITING_LIMIT,
-        );
-        let subscription = Subscription::Rpc {
-            exchange: self.target.exchange_name().map(str::to_owned),
-            topic: topic.to_owned(),
-            server: server.to_owned(),
-            prefetch: Prefetch::Limited(prefetch),
+        let (topic, server) = (topic.to_owned(), server.to_owned());
+        let ping = self.transport.options().rpc_ping_enabled;
+        let parts = Parts {
+            endpoints: self.endpoints,
+            policy: self.policy,
+            serializer: self.serializer,
+            limits: self.limits,
+            hooks: self.hooks,
         };
-        let inbox = Arc::clone(&floor) as Arc<dyn Inbox>;
-        let listener = self
-            .transport
-            .driver()
-            .listen(subscription, inbox)
-            .await
-            .map_err(|error| error.with_topic(topic).with("server", server))?;
-        info!(
+        let dispatcher = Dispatcher::new(&topic, parts, ping)?;
+        Ok(ServerHandle::new(Recipe {
+            transport: self.transport,
+            target: self.target,
             topic,
             server,
-            concurrency = self.concurrency,
-            prefetch,
-            "serving"
-        );
-        Ok(RpcServer {
-            drain: options.rpc_response_timeout,
-            target: self.target,
-            floor,
-            listener: Some(listener),
-        })
+            dispatcher: Arc::new(dispatcher),
+            executor: self.executor,
+            acknowledge: self.acknowledge,
+            concurrency: self.concurrency,
+            prefetch: self.prefetch,
+        }))
     }
 }
 
@@ -147,37 +180,27 @@ impl RpcServerBuilder {
 /// Dropping it without a stop aborts what runs and ends the subscription.
 #[must_use = "dropping a server ends it"]
 pub struct RpcServer {
-    target: Target,
-    floor: Arc<Floor<Service>>,
-    listener: Option<Box<dyn Listener>>,
+    handle: ServerHandle,
+    epoch: Arc<Epoch<Service>>,
     drain: Duration,
-}
-
-/// What a server has done since its start, and what it does now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct ServerStats {
-    /// Methods that gave a result.
-    pub served: u64,
-    /// Requests that ended in a failure.
-    pub failed: u64,
-    /// Requests not served, since their callers had given up while they waited here.
-    pub expired: u64,
-    /// Requests not served, since they had come before.
-    pub duplicates: u64,
-    /// Messages that could not be read.
-    pub rejected: u64,
-    /// Replies nobody got.
-    pub replies_dropped: u64,
-    /// Requests that wait for a handler to end.
-    pub waiting: usize,
-    /// Handlers that run.
-    pub running: usize,
 }
 
 impl RpcServer {
     /// A server for `target`, which needs topic and server; its namespace and version have no meaning
     /// here, those of the endpoints count (parity T2).
+    ///
+    /// ```
+    /// use oslo_messaging_core::error::Result;
+    /// use oslo_messaging_core::rpc::{Endpoint, RpcServer};
+    /// use oslo_messaging_core::target::Target;
+    /// use oslo_messaging_core::transport::Transport;
+    ///
+    /// async fn serve(transport: Transport, conductor: impl Endpoint, end: impl Future) -> Result<()> {
+    ///     let target = Target::topic("conductor").server("node-1");
+    ///     let server = RpcServer::builder(transport, target).endpoint(conductor).start().await?;
+    ///     server.run_until(end).await
+    /// }
+    /// ```
     pub fn builder(transport: Transport, target: Target) -> RpcServerBuilder {
         let concurrency = transport.options().executor_thread_pool_size;
         RpcServerBuilder {
@@ -186,33 +209,33 @@ impl RpcServer {
             endpoints: Vec::new(),
             serializer: None,
             policy: Arc::new(DefaultRpcAccessPolicy),
+            hooks: Hooks::default(),
+            executor: Executor::default(),
+            acknowledge: Acknowledge::default(),
+            limits: HashMap::new(),
             concurrency,
             prefetch: None,
         }
     }
 
+    /// A handle by which others can watch and stop it. Starting it again is up to them: what they start is not ended
+    /// with this value.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
     /// What it serves.
     pub fn target(&self) -> &Target {
-        &self.target
+        self.handle.target()
     }
 
     /// What it has done and does.
     pub fn stats(&self) -> ServerStats {
-        let service = &self.floor.work;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        ServerStats {
-            served: count(&service.counters.served),
-            failed: count(&service.counters.failed),
-            expired: count(&service.counters.expired),
-            duplicates: count(&service.counters.duplicates),
-            rejected: count(&service.counters.rejected),
-            replies_dropped: service.replier().dropped(),
-            waiting: self.floor.waiting(),
-            running: self.floor.busy(),
-        }
+        stats(self.epoch.floor())
     }
 
-    /// Serves until `end` resolves, then stops as [`stop`](Self::stop) does.
+    /// Serves until `end` resolves, then stops as [`stop`](Self::stop) does. Ends as well when a
+    /// [`handle`](Self::handle) stopped it.
     ///
     /// # Errors
     /// [`Listen`](ErrorKind::Listen) if the driver gave the subscription up before.
@@ -220,14 +243,47 @@ impl RpcServer {
     /// # Cancellation
     /// As dropping the server.
     pub async fn run_until(self, end: impl Future) -> Result<()> {
+        self.run_until_or_abort(end, std::future::pending::<()>())
+            .await
+            .map(drop)
+    }
+
+    /// Serves until `end` resolves, then stops as [`stop`](Self::stop) does, but aborts what still runs as soon as
+    /// `now` resolves: for a first and a second signal. `now` is polled only once `end` has resolved.
+    ///
+    /// ```
+    /// use oslo_messaging_core::error::Result;
+    /// use oslo_messaging_core::rpc::RpcServer;
+    ///
+    /// async fn run(server: RpcServer, signal: impl AsyncFn()) -> Result<()> {
+    ///     let stopped = server.run_until_or_abort(signal(), signal()).await?;
+    ///     println!("{} handlers were cut off", stopped.aborted);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run_until`](Self::run_until).
+    ///
+    /// # Cancellation
+    /// As dropping the server.
+    pub async fn run_until_or_abort(self, end: impl Future, now: impl Future) -> Result<Stopped> {
         let failure = tokio::select! {
             _ = end => None,
-            failure = self.floor.failure() => Some(failure),
+            failure = self.epoch.floor().failure() => Some(failure),
+            _ = self.epoch.over() => None,
         };
-        let target = self.target.clone();
-        self.stop().await;
+        let (target, handle) = (self.target().clone(), Arc::clone(&self.epoch));
+        let mut stop = pin!(self.stop());
+        let stopped = tokio::select! {
+            stopped = &mut stop => stopped,
+            _ = now => {
+                handle.abort();
+                stop.await
+            }
+        };
         match failure {
-            None => Ok(()),
+            None => Ok(stopped),
             Some(cause) => Err(Error::new(
                 ErrorKind::Listen,
                 format!("{target} is served no more"),
@@ -251,48 +307,23 @@ impl RpcServer {
     ///
     /// # Cancellation
     /// As dropping the server.
-    pub async fn stop_within(mut self, limit: Duration) -> Stopped {
-        let deadline = deadline_after(Instant::now(), limit);
-        let Some(listener) = self.listener.take() else {
-            return Stopped::default();
-        };
-        let replier = self.floor.work.replier();
-        let dropped = replier.dropped();
-        replier.stop_waiting();
-        let mut stopped = self
-            .floor
-            .stop(listener, deadline, || replier.outstanding())
-            .await;
-        let given_up = replier.dropped() - dropped;
-        stopped.replies_dropped += usize::try_from(given_up).unwrap_or(usize::MAX);
-        if stopped.aborted > 0 || stopped.replies_dropped > 0 {
-            warn!(target = %self.target, ?stopped, "stopped before all was done");
-        } else {
-            info!(target = %self.target, requeued = stopped.requeued, "stopped");
-        }
-        stopped
+    pub async fn stop_within(self, limit: Duration) -> Stopped {
+        self.epoch.stop_within(limit).await;
+        self.epoch.over().await
     }
 }
 
 impl Drop for RpcServer {
     fn drop(&mut self) {
-        self.floor.close();
-        self.floor.abort();
+        self.epoch.cut_off();
     }
 }
 
 impl fmt::Debug for RpcServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RpcServer")
-            .field("target", &self.target)
+            .field("target", self.target())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
-}
-
-fn default_prefetch(concurrency: NonZeroUsize) -> NonZeroU16 {
-    let wanted = u16::try_from(concurrency.get())
-        .unwrap_or(u16::MAX)
-        .max(SMALLEST_PREFETCH);
-    NonZeroU16::new(wanted).unwrap_or(NonZeroU16::MAX)
 }

@@ -1,47 +1,60 @@
 //! What an RPC server does with one delivery, from the bytes to the reply (spec section 8.1).
 //!
-//! Order: expired? decode (else reject), acknowledge, duplicate?, dispatch, reply. Acknowledged before
-//! anything runs: at most once.
+//! Taken by `intake`, run here inside of the hooks, in this task or on a thread, answered by `replier`.
 
-use std::panic::AssertUnwindSafe;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
-use oslo_messaging_proto::state::dedup::Duplicates;
 use oslo_messaging_proto::wire::failure::Failure;
-use oslo_messaging_proto::wire::ids::UniqueId;
 use oslo_messaging_proto::wire::reply::{ReplyBody, SealedReply};
 use oslo_messaging_proto::wire::request::Request;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
-use tracing::{Instrument, debug, debug_span, error, warn};
+use tracing::{Instrument, Span, debug, debug_span, error};
 
 use crate::lock::lock;
-use crate::rpc::again::Question;
-use crate::rpc::dispatcher::{Dispatch, Dispatcher, Refused};
-use crate::rpc::failure::{discard, panic_text, panicked, with_last_line};
+use crate::rpc::dispatcher::{Dispatch, Dispatcher, Found};
+use crate::rpc::failure::with_last_line;
 use crate::rpc::ids::unique_id;
+use crate::rpc::intake::{Accepted, Acknowledge, Admitted, Intake, regular_id, reply_to};
+use crate::rpc::panics::caught;
 use crate::rpc::recent::RecentReplies;
 use crate::rpc::replier::{Replier, ReplyTo};
-use crate::server::{Floor, Permit, Received, Work};
+use crate::server::executor::Executor;
+use crate::server::permit::Permit;
+use crate::server::threads::Threads;
+use crate::server::{Floor, Received, Work};
 
-/// How many requests a server remembers to tell repeated ones; the reference remembers 16 (spec section
-/// 14), we more, since ours also protect calls that clients send again after a broker lost its queues.
-const REMEMBERED: usize = 4096;
 /// Methods with this ending are expected to be missing now and then (parity RS14).
 const IGNORE_ERRORS: &str = "_ignore_errors";
 
 /// The work of an RPC server.
 pub(crate) struct Service<D = Dispatcher> {
     topic: String,
-    pub(crate) dispatcher: D,
+    pub(crate) dispatcher: Arc<D>,
     replier: Arc<Replier>,
-    seen: Mutex<Duplicates>,
-    recent: Mutex<RecentReplies>,
+    pub(super) intake: Intake,
+    pub(super) recent: Mutex<RecentReplies>,
+    executor: Executor,
+    concurrency: NonZeroUsize,
+    /// Made when the first method needs one.
+    threads: OnceLock<Threads>,
+    /// How many replies had been dropped when the stop began.
+    dropped_before: OnceLock<u64>,
     pub(crate) counters: Counters,
+}
+
+/// What a service is made of.
+pub(crate) struct Plan<D> {
+    pub(crate) topic: String,
+    pub(crate) dispatcher: Arc<D>,
+    pub(crate) replier: Replier,
+    pub(crate) executor: Executor,
+    pub(crate) concurrency: NonZeroUsize,
+    pub(crate) acknowledge: Acknowledge,
 }
 
 /// What was done, counted since the start.
@@ -55,13 +68,17 @@ pub(crate) struct Counters {
 }
 
 impl<D: Dispatch> Service<D> {
-    pub(crate) fn new(topic: &str, dispatcher: D, replier: Replier) -> Self {
+    pub(crate) fn new(plan: Plan<D>) -> Self {
         Self {
-            topic: topic.to_owned(),
-            dispatcher,
-            replier: Arc::new(replier),
-            seen: Mutex::new(Duplicates::new(REMEMBERED)),
+            topic: plan.topic,
+            dispatcher: plan.dispatcher,
+            replier: Arc::new(plan.replier),
+            intake: Intake::new(plan.acknowledge),
             recent: Mutex::default(),
+            executor: plan.executor,
+            concurrency: plan.concurrency,
+            threads: OnceLock::new(),
+            dropped_before: OnceLock::new(),
             counters: Counters::default(),
         }
     }
@@ -70,119 +87,63 @@ impl<D: Dispatch> Service<D> {
         &self.replier
     }
 
-    /// Reads and settles a delivery.
-    fn accept(&self, received: Received) -> Accepted {
-        let Received { delivery, at } = received;
-        let now = Instant::now();
-        if delivery
-            .expiry()
-            .is_some_and(|expiry| now.duration_since(at) >= expiry)
-        {
-            debug!("dropped a request whose caller has given up while it waited here");
-            count(&self.counters.expired);
-            delivery.ack();
-            return Accepted::Nothing;
-        }
-        let request = match Request::decode(delivery.body()) {
-            Ok(request) => request,
-            Err(fault) => {
-                error!(error = %fault, bytes = delivery.body().len(), "rejected a message that is no request");
-                count(&self.counters.rejected);
-                delivery.reject();
-                return Accepted::Nothing;
+    /// Runs the method where its server and itself want it to run.
+    async fn run(
+        &self,
+        floor: &Arc<Floor<Self>>,
+        request: Request,
+        found: Result<Found, Failure>,
+        span: Span,
+    ) -> Option<ReplyBody> {
+        let on_thread = self.executor == Executor::Threading
+            || found.as_ref().is_ok_and(|found| found.info.blocking);
+        if !on_thread {
+            let run = self.run_here(request, found);
+            if span.is_disabled() {
+                return run.await;
             }
-        };
-        delivery.ack();
-        if let Some(question) = Question::read(&request) {
-            return self.find_replies(question);
+            return run.instrument(span).await;
         }
-        match request.unique_id() {
-            Some(id) if !lock(&self.seen).insert(id) => {
-                debug!(unique_id = id, "dropped a request that came before");
-                count(&self.counters.duplicates);
-                self.missed_reply(&request, now)
+        let floor = Arc::clone(floor);
+        let job = async move { floor.work.run_here(request, found).await };
+        let threads = self.threads.get_or_init(|| Threads::new(self.concurrency));
+        match threads.run(job.instrument(span.clone())).await {
+            Ok(body) => body,
+            Err(lost) => {
+                let _inside = span.enter();
+                error!(error = %lost, "a request was taken and cannot be run");
+                count(&self.counters.failed);
+                Some(failure_body(Failure::builtin(
+                    "RuntimeError",
+                    lost.to_string(),
+                )))
             }
-            _ => Accepted::New(request),
         }
-    }
-
-    /// The replies that are asked for, as far as they were given here.
-    fn find_replies(&self, question: Question) -> Accepted {
-        let mut recent = lock(&self.recent);
-        let given = question.requests.into_iter().filter_map(|asked| {
-            let reply = recent.again(asked.unique_id()?, &question.reply_q)?;
-            let to = ReplyTo {
-                queue: question.reply_q.clone(),
-                msg_id: asked.msg_id,
-            };
-            Some((to, reply))
-        });
-        Accepted::Again(given.collect())
-    }
-
-    /// The reply that the broker may have lost, for a request that came again.
-    fn missed_reply(&self, request: &Request, now: Instant) -> Accepted {
-        let Some((id, to)) = regular_id(request).zip(reply_to(request)) else {
-            return Accepted::Nothing;
-        };
-        let reply = lock(&self.recent).missed(id, &to.queue, now);
-        reply.map_or(Accepted::Nothing, |reply| {
-            Accepted::Again(vec![(to, reply)])
-        })
     }
 
     /// Runs the method; whatever goes wrong becomes the failure that is sent. Nothing is if nobody wants to answer.
-    async fn run(&self, request: &mut Request) -> Option<ReplyBody> {
-        let ran = AssertUnwindSafe(self.dispatcher.dispatch(request))
-            .catch_unwind()
-            .await;
-        let method = request.method().unwrap_or("?");
-        let msg_id = request.msg_id();
-        let failure = match ran {
-            Ok(Ok(body)) => {
+    async fn run_here(
+        &self,
+        mut request: Request,
+        found: Result<Found, Failure>,
+    ) -> Option<ReplyBody> {
+        match caught(self.dispatcher.run(&mut request, found)).await {
+            Ok(Some(body)) => {
                 count(&self.counters.served);
-                return Some(body);
+                Some(body)
             }
-            Ok(Err(Refused::Unanswered)) => {
+            Ok(None) => {
+                let (method, msg_id) = (request.method().unwrap_or("?"), request.msg_id());
                 debug!(method, msg_id, "nobody answers the request");
-                return None;
+                None
             }
-            Ok(Err(Refused::Method(failure))) => {
-                debug!(method, msg_id, class = failure.class(), "the method failed");
-                failure
+            Err(failure) => {
+                count(&self.counters.failed);
+                let failure = with_last_line(failure);
+                log(&request, &failure);
+                Some(ReplyBody::failure(&failure))
             }
-            Ok(Err(Refused::Dispatch(failure))) if method.ends_with(IGNORE_ERRORS) => {
-                debug!(
-                    method,
-                    msg_id,
-                    class = failure.class(),
-                    "the request cannot be served"
-                );
-                failure
-            }
-            Ok(Err(Refused::Dispatch(failure))) => {
-                warn!(
-                    method,
-                    msg_id,
-                    class = failure.class(),
-                    "the request cannot be served"
-                );
-                failure
-            }
-            Err(panic) => {
-                error!(
-                    method,
-                    msg_id,
-                    panic = panic_text(&*panic),
-                    "the handler panicked"
-                );
-                let failure = panicked(&*panic);
-                discard(panic);
-                failure
-            }
-        };
-        count(&self.counters.failed);
-        Some(failure_body(failure))
+        }
     }
 
     /// Sends replies again that may have been lost.
@@ -205,7 +166,7 @@ impl<D: Dispatch> Service<D> {
         });
         join_all(others).await;
         let last = last.renew(unique_id());
-        self.replier.reply(&to, last, permit).await
+        self.replier.reply(&to, last, permit, || {}).await
     }
 
     /// Shows the caller that the method is still running, until the guard goes (spec section 11).
@@ -231,12 +192,18 @@ impl<D: Dispatch> Work for Service<D> {
         received: Received,
         permit: Permit<Self>,
     ) -> Option<Permit<Self>> {
-        let mut request = match self.accept(received) {
-            Accepted::New(request) => request,
+        let admitted = match self.accept(floor, received) {
+            Accepted::New(admitted) => admitted,
             Accepted::Again(replies) => return self.reply_again(replies, permit).await,
             Accepted::Nothing => return Some(permit),
         };
-        let to = reply_to(&request);
+        let Admitted {
+            request,
+            found,
+            place,
+            unsettled,
+        } = admitted;
+        let (to, id) = (reply_to(&request), regular_id(&request));
         let span = debug_span!(
             "rpc.serve",
             topic = self.topic,
@@ -249,28 +216,29 @@ impl<D: Dispatch> Work for Service<D> {
                 .as_ref()
                 .zip(interval)
                 .map(|(to, every)| self.heartbeats(floor, to, every));
-            let run = self.run(&mut request);
-            if span.is_disabled() {
-                run.await
-            } else {
-                run.instrument(span.clone()).await
+            self.run(floor, request, found, span.clone()).await
+        };
+        // The next of its method need not wait for the reply.
+        drop(place);
+        let settle = || {
+            if let Some(unsettled) = unsettled {
+                unsettled.ack();
             }
         };
         let (Some(mut to), Some(body)) = (to, body) else {
+            settle();
             return Some(permit);
         };
         let reply = body.finish(&to.msg_id, unique_id());
-        if let Some(id) = regular_id(&request) {
+        if let Some(id) = id {
             let mut recent = lock(&self.recent);
             if let Some(queue) = recent.moved_to(id) {
                 to.queue = queue;
             }
             recent.keep(id, &to.queue, reply.clone(), Instant::now());
         }
-        // Not needed any more, however long the reply takes.
-        drop(request);
         self.replier
-            .reply(&to, reply, permit)
+            .reply(&to, reply, permit, settle)
             .instrument(span)
             .await
     }
@@ -278,39 +246,52 @@ impl<D: Dispatch> Work for Service<D> {
     fn queues_lost(&self) {
         lock(&self.recent).note_lost(Instant::now());
     }
-}
 
-/// What is to be done about a delivery.
-// Lives for a moment, and is nearly always the large one: a box would cost each request an allocation.
-#[allow(clippy::large_enum_variant)]
-enum Accepted {
-    /// Run it.
-    New(Request),
-    /// These ran; their callers may have missed the replies.
-    Again(Vec<(ReplyTo, SealedReply)>),
-    Nothing,
-}
+    fn stopping(&self) {
+        self.dropped_before.get_or_init(|| self.replier.dropped());
+        self.replier.stop_waiting();
+    }
 
-/// The request's id, if it is one as this library and the reference draw them.
-fn regular_id(request: &Request) -> Option<UniqueId> {
-    request.unique_id().and_then(UniqueId::parse)
-}
+    fn under_way(&self) -> usize {
+        self.replier.outstanding()
+    }
 
-/// Where the caller waits, if it does.
-fn reply_to(request: &Request) -> Option<ReplyTo> {
-    let msg_id = request.msg_id()?;
-    match request.reply_q() {
-        Some(queue) if !queue.is_empty() => Some(ReplyTo {
-            queue: queue.to_owned(),
-            msg_id: msg_id.to_owned(),
-        }),
-        _ => {
-            warn!(
-                msg_id,
-                "a call names no reply queue, so nobody can be answered"
-            );
-            None
+    fn given_up(&self) -> usize {
+        let before = self.dropped_before.get().copied();
+        let since = before.map_or(0, |before| self.replier.dropped() - before);
+        usize::try_from(since).unwrap_or(usize::MAX)
+    }
+
+    async fn end(&self, limit: Duration) -> usize {
+        match self.threads.get() {
+            Some(threads) => threads.end(limit).await,
+            None => 0,
         }
+    }
+}
+
+/// Tells of a failure, once: an expected one for whoever looks closely, others as errors (parity RS14).
+fn log(request: &Request, failure: &Failure) {
+    let (method, msg_id) = (request.method().unwrap_or("?"), request.msg_id());
+    let is_usual = failure.is_expected()
+        || (method.ends_with(IGNORE_ERRORS)
+            && matches!(failure.class(), "NoSuchMethod" | "UnsupportedVersion"));
+    if is_usual {
+        debug!(
+            method,
+            msg_id,
+            class = failure.class(),
+            message = failure.message(),
+            "a request failed as expected"
+        );
+    } else {
+        error!(
+            method,
+            msg_id,
+            class = failure.class(),
+            traceback = failure.traceback().concat(),
+            "a request failed"
+        );
     }
 }
 
@@ -327,6 +308,6 @@ impl Drop for Heartbeats {
     }
 }
 
-fn count(counter: &AtomicU64) {
+pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -48,6 +48,7 @@ struct Parts {
     traceback: Vec<String>,
     args: RawJson,
     kwargs: RawJson,
+    is_expected: bool,
 }
 
 /// A reply's `failure` cannot be read; the call has failed all the same.
@@ -94,12 +95,35 @@ impl Failure {
             traceback: Vec::new(),
             args: RawJson::checked(Text::owned(args)),
             kwargs: RawJson::empty_object(),
+            is_expected: false,
         }))
     }
 
     /// A built-in exception of Python, which every Python client rebuilds.
     pub fn builtin(class: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(class, "builtins", message)
+    }
+
+    /// Marks it as expected: the server sends it as any other and does not log it as an error (parity RS21, D15).
+    ///
+    /// The mark stays in the process; it is no part of the wire.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Failure;
+    ///
+    /// let failure = Failure::new("NodeNotFound", "nova.exception", "no such node").expected();
+    /// assert!(failure.is_expected());
+    /// assert!(!Failure::decode(&failure.encode()).unwrap().is_expected());
+    /// ```
+    #[must_use]
+    pub fn expected(mut self) -> Self {
+        self.0.is_expected = true;
+        self
+    }
+
+    /// Whether it was marked as expected.
+    pub fn is_expected(&self) -> bool {
+        self.0.is_expected
     }
 
     /// Sets the traceback; each item should end with a newline.
@@ -188,6 +212,7 @@ impl Failure {
             traceback: Vec::new(),
             args: RawJson::empty_array(),
             kwargs: RawJson::empty_object(),
+            is_expected: false,
         }));
         let mut members = Members::of(raw.as_str()).map_err(FailureError::Json)?;
         while let Some((key, place)) = members.next_member().map_err(FailureError::Json)? {
