@@ -80,6 +80,8 @@ fn head() -> RequestHead<'static> {
             msg_id: MsgId::from_random(1),
             reply_q: REPLY_Q,
             monitor: None,
+            deadline: None,
+            cancellable: false,
         }),
         unique_id: UniqueId::from_random(2),
     }

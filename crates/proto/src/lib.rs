@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod json;
+pub mod name;
 pub mod priority;
 mod secret;
 pub mod state;
@@ -16,6 +17,7 @@ pub use crate::json::kind::Kind;
 pub use crate::json::number::Number;
 pub use crate::json::raw::RawJson;
 pub use crate::json::value::{Object, Value};
+pub use crate::name::IntoName;
 pub use crate::priority::{Priority, PriorityError};
 pub use crate::state::backoff::Backoff;
 pub use crate::state::calls::{Calls, Handled, Outcome, TimedOut};

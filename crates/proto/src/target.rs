@@ -1,12 +1,15 @@
 //! Where a message goes, and what a server or endpoint answers for (parity 1.1).
 
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::name::IntoName;
 
 /// A target: exchange, topic, namespace, version, server, fanout, legacy namespaces; nothing set by default (parity T1).
 ///
 /// A server needs topic and server, a client a topic, an endpoint has namespace and version. Setters take the target by
 /// value, so that a changed copy is `target.clone().server("node-2")`; unlike the reference a copy keeps its legacy
-/// namespaces, and equal targets hash alike.
+/// namespaces, and equal targets hash alike. Each setter of a name takes a text, or `None` to clear it ([`IntoName`]).
 ///
 /// ```
 /// use oslo_messaging_proto::Target;
@@ -64,6 +67,10 @@ fn filled(name: &Option<String>) -> Option<&str> {
     name.as_deref().filter(|name| !name.is_empty())
 }
 
+fn owned<'a>(name: impl IntoName<'a>) -> Option<String> {
+    name.into_name().map(Cow::into_owned)
+}
+
 /// # Construction
 impl Target {
     /// A target with nothing set.
@@ -79,45 +86,38 @@ impl Target {
         }
     }
 
-    /// Sets the topic of an existing target.
+    /// Sets or clears the topic of an existing target.
     #[must_use]
-    pub fn with_topic(mut self, topic: impl Into<String>) -> Self {
-        self.topic = Some(topic.into());
+    pub fn with_topic<'a>(mut self, topic: impl IntoName<'a>) -> Self {
+        self.topic = owned(topic);
         self
     }
 
-    /// Sets the exchange; without one the transport's control exchange is used.
+    /// Sets or clears the exchange; without one the transport's control exchange is used.
     #[must_use]
-    pub fn exchange(mut self, exchange: impl Into<String>) -> Self {
-        self.exchange = Some(exchange.into());
+    pub fn exchange<'a>(mut self, exchange: impl IntoName<'a>) -> Self {
+        self.exchange = owned(exchange);
         self
     }
 
-    /// Sets the server.
+    /// Sets or clears the server; without one a message is for any server of the topic.
     #[must_use]
-    pub fn server(mut self, server: impl Into<String>) -> Self {
-        self.server = Some(server.into());
+    pub fn server<'a>(mut self, server: impl IntoName<'a>) -> Self {
+        self.server = owned(server);
         self
     }
 
-    /// Forgets the server: any server of the topic.
+    /// Sets or clears the namespace of the interface.
     #[must_use]
-    pub fn any_server(mut self) -> Self {
-        self.server = None;
+    pub fn namespace<'a>(mut self, namespace: impl IntoName<'a>) -> Self {
+        self.namespace = owned(namespace);
         self
     }
 
-    /// Sets the namespace of the interface.
+    /// Sets or clears the version of the interface, `major.minor`.
     #[must_use]
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = Some(namespace.into());
-        self
-    }
-
-    /// Sets the version of the interface, `major.minor`.
-    #[must_use]
-    pub fn version(mut self, version: impl Into<String>) -> Self {
-        self.version = Some(version.into());
+    pub fn version<'a>(mut self, version: impl IntoName<'a>) -> Self {
+        self.version = owned(version);
         self
     }
 
@@ -337,7 +337,7 @@ mod tests {
             "<Target exchange=e, topic=u, namespace=n, version=1.3, server=s>"
         );
         assert_eq!(copy.accepted_namespaces().count(), 2);
-        assert_eq!(copy.any_server().with_topic("t"), target);
+        assert_eq!(copy.server(None).with_topic("t"), target);
     }
 
     #[test]

@@ -58,6 +58,8 @@ fn head() -> RequestHead<'static> {
             msg_id: MsgId::from_random(1),
             reply_q: "reply_84f4bc134c804c66aca224453c47e48b",
             monitor: None,
+            deadline: None,
+            cancellable: false,
         }),
         unique_id: UniqueId::from_random(2),
     }

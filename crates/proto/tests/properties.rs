@@ -176,6 +176,8 @@ proptest! {
                 msg_id: MsgId::from_random(*id),
                 reply_q,
                 monitor: monitor.map(|ms| Duration::from_millis(ms.into())),
+                deadline: monitor.map(u64::from),
+                cancellable: monitor.is_some(),
             }),
             unique_id: UniqueId::from_random(unique_id),
         };

@@ -49,23 +49,13 @@ impl Address {
 
     /// The parts as one target again.
     pub(crate) fn to_target(&self) -> Target {
-        let mut target = Target::new().fanout(self.fanout);
-        if let Some(exchange) = self.exchange.as_deref() {
-            target = target.exchange(exchange);
-        }
-        if let Some(topic) = self.topic.as_deref() {
-            target = target.with_topic(topic);
-        }
-        if let Some(namespace) = self.namespace.as_deref() {
-            target = target.namespace(namespace);
-        }
-        if let Some(version) = self.version.as_deref() {
-            target = target.version(version);
-        }
-        if let Some(server) = self.server.as_deref() {
-            target = target.server(server);
-        }
-        target
+        Target::new()
+            .fanout(self.fanout)
+            .exchange(self.exchange.as_deref())
+            .with_topic(self.topic.as_deref())
+            .namespace(self.namespace.as_deref())
+            .version(self.version.as_deref())
+            .server(self.server.as_deref())
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use oslo_messaging_proto::json::raw::RawJson;
 use oslo_messaging_proto::json::value::Value;
+use oslo_messaging_proto::name::IntoName;
 use oslo_messaging_proto::state::calls::Outcome;
 use oslo_messaging_proto::target::{Target, TargetError};
 use oslo_messaging_proto::version::{Version, acceptable};
@@ -98,37 +99,37 @@ impl RpcClient {
 
     /// Sets or clears the exchange; without one it is the transport's control exchange.
     #[must_use]
-    pub fn exchange<'a>(mut self, exchange: impl Into<Option<&'a str>>) -> Self {
-        self.to.exchange = exchange.into().map(Arc::from);
+    pub fn exchange<'a>(mut self, exchange: impl IntoName<'a>) -> Self {
+        self.to.exchange = exchange.into_name().map(Arc::from);
         self
     }
 
     /// Sets or clears the topic.
     #[must_use]
-    pub fn topic<'a>(mut self, topic: impl Into<Option<&'a str>>) -> Self {
-        self.to.topic = topic.into().map(Arc::from);
+    pub fn topic<'a>(mut self, topic: impl IntoName<'a>) -> Self {
+        self.to.topic = topic.into_name().map(Arc::from);
         self
     }
 
     /// Sets or clears the namespace.
     #[must_use]
-    pub fn namespace<'a>(mut self, namespace: impl Into<Option<&'a str>>) -> Self {
-        self.to.namespace = namespace.into().map(Arc::from);
+    pub fn namespace<'a>(mut self, namespace: impl IntoName<'a>) -> Self {
+        self.to.namespace = namespace.into_name().map(Arc::from);
         self
     }
 
     /// Sets or clears the version the request asks for, `major.minor` or `major.minor.revision`.
     /// One that cannot be read fails the call with `InvalidTarget` (parity RC4).
     #[must_use]
-    pub fn version<'a>(mut self, version: impl Into<Option<&'a str>>) -> Self {
-        self.to.version = version.into().map(Arc::from);
+    pub fn version<'a>(mut self, version: impl IntoName<'a>) -> Self {
+        self.to.version = version.into_name().map(Arc::from);
         self
     }
 
     /// Sets or clears the server, to address one of those that serve the topic.
     #[must_use]
-    pub fn server<'a>(mut self, server: impl Into<Option<&'a str>>) -> Self {
-        self.to.server = server.into().map(Arc::from);
+    pub fn server<'a>(mut self, server: impl IntoName<'a>) -> Self {
+        self.to.server = server.into_name().map(Arc::from);
         self
     }
 
@@ -165,8 +166,8 @@ impl RpcClient {
 
     /// Sets or clears the highest version that may be sent (parity RC7).
     #[must_use]
-    pub fn version_cap<'a>(mut self, cap: impl Into<Option<&'a str>>) -> Self {
-        self.options.version_cap = cap.into().map(Arc::from);
+    pub fn version_cap<'a>(mut self, cap: impl IntoName<'a>) -> Self {
+        self.options.version_cap = cap.into_name().map(Arc::from);
         self
     }
 
@@ -209,8 +210,9 @@ impl RpcClient {
     ///
     /// # Errors
     /// `InvalidTarget` if a version that matters cannot be read.
-    pub fn can_send_version<'a>(&self, version: impl Into<Option<&'a str>>) -> Result<bool> {
-        let version = version.into().or(self.to.version.as_deref());
+    pub fn can_send_version<'a>(&self, version: impl IntoName<'a>) -> Result<bool> {
+        let given = version.into_name();
+        let version = given.as_deref().or(self.to.version.as_deref());
         let Some(cap) = self.options.version_cap.as_deref() else {
             return Ok(true);
         };

@@ -91,6 +91,43 @@ impl ReplyBody {
         Self::failed(failure.as_str())
     }
 
+    /// Tells the caller of a cancellable call that its request runs, and at which queue this can be cancelled. A sign of life to
+    /// those that do not know the key; to be sent only to a caller that asked for it.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::{MsgId, Reply, ReplyBody, UniqueId};
+    ///
+    /// let id = MsgId::from_random(1);
+    /// let sealed = ReplyBody::taken("reply_7").finish(&id.to_string(), UniqueId::from_random(2));
+    /// let reply = Reply::decode(sealed.body())?;
+    /// assert!(reply.is_heartbeat());
+    /// assert_eq!(reply.control_queue(), Some("reply_7"));
+    /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
+    /// ```
+    pub fn taken(control_queue: &str) -> Self {
+        let mut this = Self::heartbeat();
+        this.text.extend_from_slice(b", \\\"_control_q\\\": ");
+        push_string::<true>(&mut this.text, control_queue);
+        this
+    }
+
+    /// Tells the server that runs a call that nobody waits for it any more. Goes to the queue that the server named, and to no
+    /// other; whatever else reads it takes it for the sign of life of an unknown call.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::{MsgId, Reply, ReplyBody, UniqueId};
+    ///
+    /// let id = MsgId::from_random(1);
+    /// let sealed = ReplyBody::cancel().finish(&id.to_string(), UniqueId::from_random(2));
+    /// assert!(Reply::decode(sealed.body())?.is_cancel());
+    /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
+    /// ```
+    pub fn cancel() -> Self {
+        let mut this = Self::heartbeat();
+        this.text.extend_from_slice(b", \\\"_cancel\\\": true");
+        this
+    }
+
     /// The reply of a method that failed.
     pub fn failure(failure: &Failure) -> Self {
         Self::failed(&failure.encode())
@@ -184,6 +221,8 @@ pub struct Reply {
     result: Option<RawJson>,
     failure: Option<RawJson>,
     ending: bool,
+    control_queue: Option<String>,
+    cancel: bool,
 }
 
 impl Reply {
@@ -197,6 +236,8 @@ impl Reply {
             result: None,
             failure: None,
             ending: false,
+            control_queue: None,
+            cancel: false,
         };
         open(body)?.each(|key, member| match key {
             "_msg_id" => reply.msg_id = id_of(member.value()),
@@ -204,6 +245,8 @@ impl Reply {
             "failure" if member.value() == "null" => reply.failure = None,
             "failure" => reply.failure = Some(member.raw()).filter(RawJson::is_truthy),
             "ending" => reply.ending = member.value() == "true" || member.raw().is_truthy(),
+            "_control_q" => reply.control_queue = member.raw().parse().ok(),
+            "_cancel" => reply.cancel = member.value() == "true",
             _ => {}
         })?;
         Ok(reply)
@@ -233,6 +276,32 @@ impl Reply {
             text.map_err(FailureError::Json)
                 .and_then(|text| Failure::decode(&text)),
         )
+    }
+
+    /// Where the call can be cancelled, if the server tells; see [`ReplyBody::taken`].
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Reply;
+    ///
+    /// assert_eq!(Reply::decode(br#"{"result": 1, "ending": true}"#)?.control_queue(), None);
+    /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
+    /// ```
+    pub fn control_queue(&self) -> Option<&str> {
+        self.control_queue
+            .as_deref()
+            .filter(|name| !name.is_empty())
+    }
+
+    /// Whether this is no reply, but the word that nobody waits for one any more; see [`ReplyBody::cancel`].
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Reply;
+    ///
+    /// assert!(!Reply::decode(br#"{"result": 1, "ending": true}"#)?.is_cancel());
+    /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
+    /// ```
+    pub fn is_cancel(&self) -> bool {
+        self.cancel
     }
 
     /// Whether this is the last reply to the call.

@@ -71,6 +71,11 @@ pub struct CallHead<'a> {
     pub reply_q: &'a str,
     /// The call monitor timeout: how long the caller waits for a sign of life.
     pub monitor: Option<Duration>,
+    /// When the caller stops waiting, in milliseconds since 1970 by its own clock. The reference neither writes nor reads it.
+    pub deadline: Option<u64>,
+    /// Whether the server may tell where the call can be cancelled ([`ReplyBody::taken`](crate::wire::reply::ReplyBody::taken)).
+    /// The reference neither writes nor reads it.
+    pub cancellable: bool,
 }
 
 /// Writes the body of a request.
@@ -204,6 +209,13 @@ fn write_call(out: &mut Vec<u8>, call: &CallHead<'_>) {
             out.extend_from_slice(FloatText::of(timeout.as_secs_f64()).as_str().as_bytes())
         }
     }
+    if let Some(deadline) = call.deadline {
+        out.extend_from_slice(b", \\\"_deadline\\\": ");
+        push_u64(out, deadline);
+    }
+    if call.cancellable {
+        out.extend_from_slice(b", \\\"_cancellable\\\": true");
+    }
 }
 
 /// A part that should be a string.
@@ -277,6 +289,8 @@ pub struct Request {
     unique_id: Part,
     context: Context,
     heartbeat_interval: Option<Duration>,
+    deadline: Option<u64>,
+    is_cancellable: bool,
     extra: Vec<(Text, RawJson)>,
 }
 
@@ -350,6 +364,8 @@ impl Request {
             unique_id: Part::Missing,
             context: Context::new(),
             heartbeat_interval: None,
+            deadline: None,
+            is_cancellable: false,
             extra: Vec::new(),
         };
         let mut context = Vec::new();
@@ -363,6 +379,8 @@ impl Request {
             "_reply_q" => request.reply_q = Part::of(&member),
             "_unique_id" => request.unique_id = Part::of(&member),
             "_timeout" => timeout = (member.value() != "null").then(|| member.raw()),
+            "_deadline" => request.deadline = member.value().parse().ok(),
+            "_cancellable" => request.is_cancellable = member.value() == "true",
             name if name.starts_with(CONTEXT) => {
                 if context.is_empty() {
                     context.reserve(24);
@@ -442,6 +460,32 @@ impl Request {
     /// (wire spec 11).
     pub fn heartbeat_interval(&self) -> Option<Duration> {
         self.heartbeat_interval
+    }
+
+    /// When the caller stops waiting, in milliseconds since 1970 by its clock; only clients of this library tell. What is no
+    /// whole number counts as missing.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Request;
+    ///
+    /// let request = Request::decode(br#"{"method": "ping", "_deadline": 1800000000000}"#)?;
+    /// assert_eq!(request.deadline(), Some(1_800_000_000_000));
+    /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
+    /// ```
+    pub fn deadline(&self) -> Option<u64> {
+        self.deadline
+    }
+
+    /// Whether the caller would cancel the call if it gave up; only clients of this library can.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Request;
+    ///
+    /// assert!(!Request::decode(br#"{"method": "ping"}"#)?.is_cancellable());
+    /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
+    /// ```
+    pub fn is_cancellable(&self) -> bool {
+        self.is_cancellable
     }
 
     /// The context.

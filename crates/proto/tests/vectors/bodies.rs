@@ -111,6 +111,8 @@ fn every_request_of_a_python_peer_is_decoded_and_encoded_again_byte_for_byte() {
             msg_id: MsgId::parse(msg_id).unwrap(),
             reply_q: request.reply_q().unwrap(),
             monitor,
+            deadline: None,
+            cancellable: false,
         });
         *if call.is_some() {
             &mut calls
