@@ -3,7 +3,7 @@
 use crate::source::{Crate, Dependency, File, Tree};
 
 /// Crates by floor; each may depend on lower floors only.
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     ("oslo-messaging-config", 1),
     ("oslo-messaging-proto", 1),
     ("oslo-messaging-amqp", 1),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, u8); 12] = [
     ("oslo-messaging", 4),
     ("oslo-messaging-cli", 5),
     ("oslo-messaging-faults", 5),
+    ("oslo-messaging-python", 5),
     ("oslo-messaging-examples", 5),
     ("oslo-messaging-fuzz", 5),
 ];

@@ -1,0 +1,214 @@
+//! The engine of one driver: a transport, and the operations on it.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oslo_messaging::driver::Destination;
+use oslo_messaging::rabbit::config::RabbitConfig;
+use oslo_messaging::rpc::foreign::{ForeignRequest, ForeignServer, ForeignTarget, call, cast};
+use oslo_messaging::{ConnectOptions, Transport, connect_with};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::bridge::Bridge;
+use crate::fork::Owned;
+use crate::intake::{Intake, Listener};
+use crate::op::{Op, Value};
+use crate::{convert, errors, runtime};
+
+/// Where a message goes, with names of its own.
+struct Place {
+    exchange: Option<String>,
+    topic: String,
+    server: Option<String>,
+    fanout: bool,
+}
+
+impl Place {
+    fn destination(&self) -> Destination<'_> {
+        let (exchange, topic) = (self.exchange.as_deref(), self.topic.as_str());
+        match &self.server {
+            _ if self.fanout => Destination::Fanout { topic },
+            Some(server) => Destination::Server {
+                exchange,
+                topic,
+                server,
+            },
+            None => Destination::Topic { exchange, topic },
+        }
+    }
+}
+
+/// A transport. Making one starts nothing on the network.
+#[pyclass(frozen, module = "oslo_messaging_rust._native")]
+pub(crate) struct Engine {
+    transport: Owned<Transport>,
+}
+
+#[pymethods]
+impl Engine {
+    /// A transport for `url`, without a query; `options` are pairs of the driver's option names and texts.
+    #[new]
+    fn new(
+        url: &str,
+        options: Vec<(String, String)>,
+        control_exchange: String,
+        response_timeout: f64,
+    ) -> PyResult<Self> {
+        let mut connect = ConnectOptions::default();
+        connect.control_exchange = control_exchange;
+        connect.transport.rpc_response_timeout =
+            convert::seconds(response_timeout).max(Duration::from_millis(1));
+        connect.rabbit = rabbit_config(&options)?;
+        // It does not wait for anything.
+        let made = runtime::handle()?.block_on(connect_with(url, connect));
+        Ok(Self {
+            transport: Owned::new(made.map_err(errors::bad_settings)?),
+        })
+    }
+
+    /// Sends a call, given as JSON text, and waits for its result.
+    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (exchange, topic, server, message, timeout, monitor, retry, mandatory, bridge=None))]
+    fn call(
+        &self,
+        exchange: Option<String>,
+        topic: String,
+        server: Option<String>,
+        message: &str,
+        timeout: f64,
+        monitor: Option<f64>,
+        retry: Option<i64>,
+        mandatory: bool,
+        bridge: Option<&Bridge>,
+    ) -> PyResult<Op> {
+        let transport = self.transport()?.clone();
+        let message = convert::json(message)?;
+        let place = Place {
+            exchange,
+            topic,
+            server,
+            fanout: false,
+        };
+        let (timeout, monitor) = (convert::seconds(timeout), monitor.map(convert::seconds));
+        let retry = convert::retry(retry);
+        let work = async move {
+            let mut request = ForeignRequest::new(place.destination(), message);
+            request.retry = retry;
+            request.mandatory = mandatory;
+            call(&transport, request, timeout, monitor)
+                .await
+                .map(Value::Json)
+        };
+        Op::start(work, bridge.and_then(Bridge::bell))
+    }
+
+    /// Sends a cast, given as JSON text, and waits until the broker took it.
+    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (exchange, topic, server, fanout, message, retry, mandatory, bridge=None))]
+    fn cast(
+        &self,
+        exchange: Option<String>,
+        topic: String,
+        server: Option<String>,
+        fanout: bool,
+        message: &str,
+        retry: Option<i64>,
+        mandatory: bool,
+        bridge: Option<&Bridge>,
+    ) -> PyResult<Op> {
+        let transport = self.transport()?.clone();
+        let message = convert::json(message)?;
+        let place = Place {
+            exchange,
+            topic,
+            server,
+            fanout,
+        };
+        let retry = convert::retry(retry);
+        let work = async move {
+            let mut request = ForeignRequest::new(place.destination(), message);
+            request.retry = retry;
+            request.mandatory = mandatory;
+            cast(&transport, request).await.map(|()| Value::Nothing)
+        };
+        Op::start(work, bridge.and_then(Bridge::bell))
+    }
+
+    /// Subscribes for the requests of a server; gives a [`Listener`].
+    #[pyo3(signature = (exchange, topic, server, concurrency, bridge=None))]
+    fn listen(
+        &self,
+        exchange: Option<String>,
+        topic: String,
+        server: String,
+        concurrency: NonZeroUsize,
+        bridge: Option<&Bridge>,
+    ) -> PyResult<Op> {
+        let transport = self.transport()?.clone();
+        let bell = bridge.and_then(Bridge::bell);
+        let intake = Intake::new(bell.clone());
+        let mut target = ForeignTarget::new(topic, server);
+        target.exchange = exchange;
+        target.concurrency = concurrency;
+        let work = async move {
+            let handler = Arc::clone(&intake);
+            let server = ForeignServer::start(&transport, target, handler).await?;
+            Ok(Value::Listener(Box::new(Listener::new(intake, server))))
+        };
+        Op::start(work, bell)
+    }
+
+    /// How the transport is doing.
+    fn health<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let health = self.transport()?.health();
+        let dict = PyDict::new(py);
+        dict.set_item("connected", health.connected)?;
+        dict.set_item("host", health.host)?;
+        dict.set_item("blocked", health.blocked)?;
+        dict.set_item("last_error", health.last_error)?;
+        dict.set_item("consumers", health.consumers)?;
+        dict.set_item("reply_queue", health.reply_queue)?;
+        dict.set_item("calls_in_flight", health.calls_in_flight)?;
+        Ok(dict)
+    }
+
+    /// Ends all subscriptions and connections.
+    #[pyo3(signature = (bridge=None))]
+    fn close(&self, bridge: Option<&Bridge>) -> PyResult<Op> {
+        let transport = self.transport()?.clone();
+        let work = async move {
+            transport.close().await;
+            Ok(Value::Nothing)
+        };
+        Op::start(work, bridge.and_then(Bridge::bell))
+    }
+}
+
+impl Engine {
+    fn transport(&self) -> PyResult<&Transport> {
+        self.transport.get().ok_or_else(errors::inherited)
+    }
+}
+
+/// The names of the options of the RabbitMQ driver.
+#[pyfunction]
+pub(crate) fn option_names() -> Vec<&'static str> {
+    RabbitConfig::OPTIONS
+        .iter()
+        .map(|option| option.name)
+        .collect()
+}
+
+/// Raises `RuntimeError` if these options of the RabbitMQ driver cannot work.
+#[pyfunction]
+pub(crate) fn check_options(options: Vec<(String, String)>) -> PyResult<()> {
+    rabbit_config(&options)?
+        .validate()
+        .map_err(errors::bad_settings)
+}
+
+fn rabbit_config(options: &[(String, String)]) -> PyResult<RabbitConfig> {
+    RabbitConfig::from_query(options).map_err(errors::bad_settings)
+}
