@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use oslo_messaging::{Error, RawJson, Retry};
 use pyo3::exceptions::PyValueError;
-use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
+use pyo3::{Bound, PyAny, PyResult, Python};
 
 use crate::op::Value;
 

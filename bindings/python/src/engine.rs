@@ -1,15 +1,15 @@
 //! The engine of one driver: a transport, and the operations on it.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use oslo_messaging::driver::Destination;
+use oslo_messaging::driver::{Destination, Prefetch};
 use oslo_messaging::rabbit::config::RabbitConfig;
 use oslo_messaging::rpc::foreign::{ForeignRequest, ForeignServer, ForeignTarget, call, cast};
 use oslo_messaging::{ConnectOptions, Transport, connect_with};
-use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyDictMethods as _};
+use pyo3::{Bound, PyResult, Python, pyclass, pyfunction, pymethods};
 
 use crate::bridge::Bridge;
 use crate::fork::Owned;
@@ -152,6 +152,7 @@ impl Engine {
         let mut target = ForeignTarget::new(topic, server);
         target.exchange = exchange;
         target.concurrency = concurrency;
+        target.prefetch = Prefetch::Limited(prefetch(concurrency));
         let work = async move {
             let handler = Arc::clone(&intake);
             let server = ForeignServer::start(&transport, target, handler).await?;
@@ -190,6 +191,11 @@ impl Engine {
     fn transport(&self) -> PyResult<&Transport> {
         self.transport.get().ok_or_else(errors::inherited)
     }
+}
+
+/// What waits behind `concurrency` requests: as many again, so that a batch of replies finds its next requests here.
+fn prefetch(concurrency: NonZeroUsize) -> NonZeroU16 {
+    NonZeroU16::try_from(concurrency).unwrap_or(NonZeroU16::MAX)
 }
 
 /// The names of the options of the RabbitMQ driver.

@@ -9,7 +9,7 @@ use pyo3::exceptions::{
     PyException, PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError,
 };
 use pyo3::import_exception;
-use pyo3::prelude::*;
+use pyo3::{PyErr, Python};
 
 create_exception!(
     oslo_messaging_rust._native,

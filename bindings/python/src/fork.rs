@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use pyo3::prelude::*;
+use pyo3::pyfunction;
 
 use crate::{logs, runtime};
 

@@ -9,8 +9,8 @@ use oslo_messaging::rpc::ReplyBody;
 use oslo_messaging::rpc::foreign::{ForeignHandler, ForeignServer, Taken};
 use oslo_messaging::{Error, RawJson};
 use pyo3::exceptions::PyValueError;
-use pyo3::prelude::*;
 use pyo3::types::PyString;
+use pyo3::{Bound, PyResult, Python, pyclass, pymethods};
 
 use crate::bridge::{Bell, Bridge};
 use crate::fork::Owned;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use oslo_messaging::{Error, RawJson, Result};
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::prelude::*;
+use pyo3::{Bound, PyAny, PyResult, Python, pyclass, pymethods};
 use tokio::task::AbortHandle;
 
 use crate::bridge::Bell;

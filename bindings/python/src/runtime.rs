@@ -5,8 +5,8 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use pyo3::PyResult;
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle};
 
 /// The runtime of this process, a box that lives for ever; null until there is one. Set with the interpreter's lock held only.
