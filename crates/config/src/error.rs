@@ -105,7 +105,7 @@ impl fmt::Display for ReferenceFault {
         match self {
             Self::Undefined { reference: Some(name) } => write!(
                 f,
-                "refers to ${name}, which no file and no environment variable sets; a plain `$` is written `$$`"
+                "refers to ${name}, which no file and no environment variable sets; a plain `$` is written `$$`, and `${{name}}` ends a name before a dot"
             ),
             Self::Undefined { reference: None } => f.write_str(
                 "has a `$` with a name after it that no file and no environment variable sets; a `$` of a password is written `$$`",

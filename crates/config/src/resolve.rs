@@ -132,6 +132,20 @@ impl Report {
         }
     }
 
+    /// This report with errors found before it.
+    ///
+    /// ```
+    /// # use oslo_messaging_config::{error::{ConfigError, Refusal}, origin::Origin, resolve::Report};
+    /// let refusal = Refusal::value("transport_url", None, "a URL");
+    /// let error = ConfigError::Value { origin: Origin::Url, group: "DEFAULT", refusal };
+    /// assert_eq!(Report::default().after(vec![error]).errors().len(), 1);
+    /// ```
+    #[must_use]
+    pub fn after(mut self, errors: Vec<ConfigError>) -> Self {
+        self.errors.splice(0..0, errors);
+        self
+    }
+
     /// Adds a warning found elsewhere, unless it is there.
     ///
     /// ```

@@ -9,8 +9,11 @@ mod tracing;
 
 use std::time::Duration;
 
+use oslo_messaging_config::error::ConfigError;
 use oslo_messaging_config::options;
 use oslo_messaging_config::value::Seconds;
+
+use crate::error::{Error, ErrorKind};
 
 pub use self::bus_url::BusUrl;
 pub use self::metrics::MetricsConfig;
@@ -42,6 +45,13 @@ options! {
         executor_thread_pool_size: u32 = 64, min(1.0), was(&[("", "rpc_thread_pool_size")]);
         /// Whether servers answer `oslo_rpc_server_ping`.
         rpc_ping_enabled: bool = false;
+    }
+}
+
+/// A configuration that cannot be used.
+impl From<ConfigError> for Error {
+    fn from(fault: ConfigError) -> Self {
+        Self::new(ErrorKind::Config, fault.to_string())
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Nothing here connects. A driver is found in a plain table; nothing registers itself before `main`.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
+use oslo_messaging_config::table::Options;
+use oslo_messaging_core::config::DefaultConfig;
 use oslo_messaging_core::driver::Driver;
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
@@ -218,53 +218,37 @@ fn rabbit(url: &TransportUrl, query: &Query, options: &ConnectOptions) -> Result
 fn take_common(url: &TransportUrl, options: &mut ConnectOptions) -> Result<Vec<(String, String)>> {
     let mut others = Vec::new();
     for (key, text) in url.query() {
-        let transport = &mut options.transport;
-        match key.as_str() {
-            "control_exchange" => options.control_exchange.clone_from(text),
-            "rpc_response_timeout" => transport.rpc_response_timeout = seconds(key, text)?,
-            "executor_thread_pool_size" => {
-                transport.executor_thread_pool_size = read(
-                    text.parse::<NonZeroUsize>().ok(),
-                    key,
-                    "a whole number from 1",
-                )?;
-            }
-            "rpc_ping_enabled" => {
-                transport.rpc_ping_enabled =
-                    read(boolean(text), key, "true, false, yes, no, on, off, 1 or 0")?;
-            }
+        match DefaultConfig::TABLE.option(key) {
+            Some(info) if !info.secret => set_common(info.name, text, options)?,
             _ => others.push((key.clone(), text.clone())),
         }
     }
     Ok(others)
 }
 
-fn read<T>(value: Option<T>, key: &str, allowed: &str) -> Result<T> {
-    // The value stays out of the error: nobody knows what was pasted there.
-    value.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Config,
-            format!("option {key} of the transport URL takes {allowed}"),
-        )
-    })
-}
-
-fn seconds(key: &str, text: &str) -> Result<Duration> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
-    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    read(duration, key, "seconds above 0")
-}
-
-fn boolean(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Some(true),
-        "false" | "0" | "no" | "off" => Some(false),
-        _ => None,
+fn set_common(name: &'static str, text: &str, options: &mut ConnectOptions) -> Result<()> {
+    let mut read = DefaultConfig::default();
+    if let Err(refusal) = read.set(name, &[text.to_owned()]) {
+        let error = Error::new(ErrorKind::Config, format!("transport URL: {refusal}"));
+        return Err(error.with("option", name));
     }
+    let (transport, given) = (&mut options.transport, TransportOptions::from(&read));
+    match name {
+        "control_exchange" => options.control_exchange = read.control_exchange,
+        "rpc_response_timeout" => transport.rpc_response_timeout = given.rpc_response_timeout,
+        "executor_thread_pool_size" => {
+            transport.executor_thread_pool_size = given.executor_thread_pool_size;
+        }
+        "rpc_ping_enabled" => transport.rpc_ping_enabled = given.rpc_ping_enabled,
+        _ => {}
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     async fn refused(url: &str) -> Error {

@@ -4,6 +4,8 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+#[cfg(feature = "config-file")]
+pub mod config;
 mod drivers;
 mod signal;
 
@@ -32,6 +34,8 @@ pub use oslo_messaging_proto::wire::failure::Failure;
 #[cfg(feature = "rabbit")]
 pub use oslo_messaging_rabbit as rabbit;
 
+#[cfg(feature = "config-file")]
+pub use crate::config::{Config, connect_config, connect_config_notifications};
 pub use crate::drivers::{ConnectOptions, IntoTransportUrl, connect, connect_with};
 pub use crate::signal::shutdown_signal;
 
