@@ -319,6 +319,8 @@ impl RpcClient {
             msg_id: id,
             reply_q: &reply_queue,
             monitor: self.options.call_monitor_timeout,
+            deadline: None,
+            cancellable: false,
         };
         let unique_id = ids::unique_id();
         let body = self.encode(ctx, method, args, Some(head), unique_id)?;

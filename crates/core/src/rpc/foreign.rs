@@ -136,6 +136,8 @@ pub async fn call(
         msg_id: id,
         reply_q: &reply_queue,
         monitor,
+        deadline: None,
+        cancellable: false,
     };
     let mut outgoing = request.outgoing(seal_request(&request.message, Some(head), unique_id)?);
     outgoing.deadline = Some(deadline);
