@@ -22,7 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command, Global};
-use crate::commands::{call, cast, demo, ping, serve};
+use crate::commands::{bench, call, cast, demo, ping, serve};
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
 use crate::settings::{Environment, Resolver};
@@ -69,6 +69,13 @@ fn run(
         Command::Call(typed) => block_on(one_thread(), call::run(resolver.call(typed)?, output)),
         Command::Cast(typed) => block_on(one_thread(), cast::run(resolver.cast(typed)?, output)),
         Command::Ping(typed) => block_on(one_thread(), ping::run(resolver.ping(typed)?, output)),
+        Command::Bench(typed) => {
+            block_on(many_threads(), bench::run(resolver.bench(typed)?, output))
+        }
+        Command::BenchServer(typed) => block_on(
+            many_threads(),
+            bench::run_server(resolver.bench_server(typed)?, output),
+        ),
     }
 }
 

@@ -4,7 +4,7 @@
 //! that is wrong with the words is found before anything is connected.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oslo_messaging::driver::Retry;
@@ -12,7 +12,8 @@ use oslo_messaging::{Context, RawJson, Target, TransportUrl, Version};
 
 use crate::answers::Answers;
 use crate::args;
-use crate::exit::{Problem, URL_FORM};
+use crate::commands::bench::{Size, What};
+use crate::exit::{Problem, URL_FORM, is_memory};
 use crate::files::read_file;
 use crate::output::{Format, Manner};
 use crate::values::Arguments;
@@ -142,6 +143,45 @@ pub(crate) struct Ping {
     pub(crate) interval: Duration,
 }
 
+/// Where the servers of a measurement run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a process of their own.
+    Apart,
+    /// In this one.
+    Here,
+    /// They are there already.
+    Foreign,
+}
+
+/// `omsg bench`
+pub(crate) struct Bench {
+    pub(crate) url: TransportUrl,
+    pub(crate) what: What,
+    pub(crate) callers: Vec<u32>,
+    pub(crate) sizes: Vec<Size>,
+    pub(crate) duration: Duration,
+    pub(crate) warm_up: Duration,
+    pub(crate) rounds: u32,
+    pub(crate) rate: Option<f64>,
+    pub(crate) servers: u32,
+    pub(crate) place: Place,
+    /// Topic, and perhaps exchange.
+    pub(crate) target: Target,
+    pub(crate) timeout: Duration,
+    pub(crate) save: Option<PathBuf>,
+    pub(crate) compare: Option<PathBuf>,
+    pub(crate) histograms: Option<PathBuf>,
+}
+
+/// `omsg bench-server`
+pub(crate) struct BenchServer {
+    pub(crate) url: TransportUrl,
+    pub(crate) target: Target,
+    pub(crate) servers: u32,
+    pub(crate) timeout: Duration,
+}
+
 /// The flags of all commands and the environment: what commands are resolved against.
 pub(crate) struct Resolver<'a> {
     global: &'a args::Global,
@@ -242,6 +282,63 @@ impl<'a> Resolver<'a> {
             timeout: typed.timeout,
             count: typed.count,
             interval: typed.interval,
+        })
+    }
+
+    /// Resolves `omsg bench`.
+    pub(crate) fn bench(&self, typed: args::Bench) -> Result<Bench, Problem> {
+        let url = self.url()?;
+        let own = format!("omsg-bench-{:08x}", fastrand::u32(..));
+        let place = match (typed.servers, typed.one_process || is_memory(&url)) {
+            (0, _) if typed.topic.is_none() => {
+                return Err(Problem::usage(
+                    "--servers 0 needs the --topic of servers that are there",
+                ));
+            }
+            (0, true) if typed.one_process => {
+                return Err(Problem::usage(
+                    "--one-process has no servers to run with --servers 0",
+                ));
+            }
+            (0, _) => Place::Foreign,
+            (_, true) => Place::Here,
+            (_, false) => Place::Apart,
+        };
+        let exchange = match (typed.exchange, place) {
+            (None, Place::Apart | Place::Here) => Some(own.clone()),
+            (typed, _) => typed,
+        };
+        if typed.what == What::Fanout && place == Place::Foreign && exchange.is_some() {
+            return Err(Problem::usage(
+                "a fanout reaches all servers of a topic, whatever their exchange: leave --exchange out",
+            ));
+        }
+        Ok(Bench {
+            url,
+            what: typed.what,
+            callers: typed.callers,
+            sizes: typed.size,
+            duration: typed.duration,
+            warm_up: typed.warm_up,
+            rounds: typed.rounds,
+            rate: typed.rate,
+            servers: typed.servers,
+            place,
+            target: target(typed.topic.unwrap_or(own), exchange)?,
+            timeout: typed.timeout,
+            save: typed.save,
+            compare: typed.compare,
+            histograms: typed.histograms,
+        })
+    }
+
+    /// Resolves `omsg bench-server`.
+    pub(crate) fn bench_server(&self, typed: args::BenchServer) -> Result<BenchServer, Problem> {
+        Ok(BenchServer {
+            url: self.url()?,
+            target: target(typed.topic, typed.exchange)?,
+            servers: typed.servers,
+            timeout: typed.timeout,
         })
     }
 

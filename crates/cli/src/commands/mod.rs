@@ -1,5 +1,6 @@
 //! One file per command, each with one `run`.
 
+pub(crate) mod bench;
 pub(crate) mod call;
 pub(crate) mod cast;
 pub(crate) mod demo;

@@ -1,5 +1,6 @@
 //! omsg as its users meet it: words in; standard output, standard error and exit status out.
 
+mod bench;
 mod memory;
 mod rabbit;
 mod run;

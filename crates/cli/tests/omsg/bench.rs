@@ -1,0 +1,217 @@
+//! `omsg bench`: what it prints, saves and compares; on memory and with servers of its own on RabbitMQ.
+
+use std::fs;
+
+use oslo_messaging_testkit::rabbit::vhost_or_skip;
+use serde_json::{Value, json};
+
+use crate::run::{Ended, run, run_beside};
+
+/// Short, for what a level does does not depend on how long it does it.
+const QUICK: [&str; 8] = [
+    "--duration",
+    "0.2",
+    "--warm-up",
+    "0.05",
+    "--rounds",
+    "3",
+    "--callers",
+    "2",
+];
+
+fn bench(words: &[&str]) -> Ended {
+    run(&[&["--url", "memory://", "bench"], words, &QUICK].concat())
+}
+
+#[test]
+fn every_kind_of_message_is_measured_and_shown_in_eighty_columns() {
+    for what in ["call", "cast", "fanout"] {
+        let ended = bench(&[what, "--servers", "3", "--size", "100,4K", "--rate", "500"]);
+        assert_eq!(
+            (ended.status, ended.errors.as_str()),
+            (Some(0), ""),
+            "{}",
+            ended.out
+        );
+        for row in [format!("{what} 100 B × 2"), format!("{what} 4K × 2")] {
+            assert!(ended.out.contains(&row), "{row}: {}", ended.out);
+        }
+        assert!(
+            ended.out.lines().all(|line| line.chars().count() <= 80),
+            "{}",
+            ended.out
+        );
+    }
+}
+
+#[test]
+fn a_saved_run_has_the_simulators_fields_and_can_be_compared_with() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("run.json");
+    let name = file.to_str().expect("a name in UTF-8");
+    let ended = bench(&["call", "--size", "simulator", "--save", name]);
+    assert_eq!(ended.status, Some(0), "{}", ended.errors);
+    let saved: Value =
+        serde_json::from_str(&fs::read_to_string(&file).expect("it was saved")).expect("JSON");
+    let summary = &saved["summary"];
+    for series in ["client", "round_trip"] {
+        for field in [
+            "count",
+            "size",
+            "duration",
+            "count_p_s",
+            "size_p_s",
+            "start",
+            "end",
+        ] {
+            assert!(
+                summary[series][field]
+                    .as_f64()
+                    .is_some_and(|value| value > 0.0),
+                "{series} {field}: {summary}"
+            );
+        }
+    }
+    assert!(
+        summary["round_trip"]["max_latency"].as_f64()
+            >= summary["round_trip"]["min_latency"].as_f64()
+    );
+    assert_eq!(summary["error"]["count"], 0);
+    let points = saved["series"]["round_trip_0"]
+        .as_array()
+        .expect("a series");
+    let busy = points
+        .iter()
+        .find(|point| point["count"].as_u64() > Some(0));
+    assert!(busy.is_some_and(|point| point["latency"].is_f64() && point["seq"].is_u64()));
+    let mean = summary["client"]["size"].as_f64().expect("a size")
+        / summary["client"]["count"].as_f64().expect("a count");
+    assert!((2_000.0..5_000.0).contains(&mean), "mean size {mean}");
+    let rounds = saved["omsg"]["levels"][0]["rounds"]
+        .as_array()
+        .expect("rounds");
+    assert_eq!(rounds.len(), 3);
+    assert!(
+        rounds
+            .iter()
+            .all(|round| round["operations"].as_u64() > Some(0)
+                && round["served"].as_u64() > Some(0))
+    );
+
+    // Against a run a thousand times faster than this one, every figure of time is worse; against a slower one, better.
+    let scaled = |factor: f64| {
+        let mut other = saved.clone();
+        for round in other["omsg"]["levels"][0]["rounds"]
+            .as_array_mut()
+            .expect("rounds")
+        {
+            for (field, power) in [
+                ("rate", 1),
+                ("p50_us", -1),
+                ("p99_us", -1),
+                ("client_cpu_us", -1),
+            ] {
+                round[field] = json!(round[field].as_f64().expect("a figure") * factor.powi(power));
+            }
+        }
+        fs::write(&file, other.to_string()).expect("room for a run");
+        let ended = bench(&["call", "--size", "simulator", "--json", "--compare", name]);
+        let records = ended.records();
+        let verdicts = records
+            .iter()
+            .filter(|record| record["event"] == "comparison");
+        let verdicts: Vec<String> = verdicts
+            .map(|record| record["verdict"].to_string())
+            .collect();
+        (ended.status, verdicts)
+    };
+    assert_eq!(scaled(1e3), (Some(1), vec!["\"worse\"".to_owned(); 4]));
+    assert_eq!(scaled(1e-3), (Some(0), vec!["\"better\"".to_owned(); 4]));
+}
+
+#[test]
+fn a_rate_is_kept_and_histograms_are_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let name = folder.path().to_str().expect("a name in UTF-8");
+    let ended = bench(&["call", "--rate", "100", "--json", "--histograms", name]);
+    assert_eq!(ended.status, Some(0), "{}", ended.errors);
+    let rounds = ended.records()[0]["rounds"].clone();
+    for round in rounds.as_array().expect("rounds") {
+        let operations = round["operations"].as_u64().expect("a count");
+        assert!(
+            (1..=30).contains(&operations),
+            "0.2 s at 100 a second: {operations}"
+        );
+    }
+    let histogram =
+        fs::read_to_string(folder.path().join("call-100-2.hgrm")).expect("it was written");
+    assert!(histogram.contains("1/(1-Percentile)"), "{histogram}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_told_before_anything_starts() {
+    for (words, told) in [
+        (&["bench", "call", "--servers", "0"][..], "--topic"),
+        (&["bench", "call", "--size", "lots"], "simulator"),
+        (&["bench", "call", "--callers", "0"], "--callers"),
+        (&["bench", "call", "--rate", "0"], "--rate"),
+        (
+            &["bench", "call", "--compare", "/nowhere/run.json"],
+            "/nowhere/run.json",
+        ),
+        (&["bench", "walk"], "call, cast, fanout"),
+    ] {
+        let ended = run(&[&["--url", "memory://"], words].concat());
+        assert_eq!(ended.status, Some(2), "{words:?}");
+        assert!(ended.errors.contains(told), "{words:?}: {}", ended.errors);
+    }
+}
+
+#[tokio::test]
+async fn servers_run_in_a_process_of_their_own_whose_cpu_time_is_told_apart() {
+    let Some(vhost) = vhost_or_skip("cli_bench").await else {
+        return;
+    };
+    let words = [&["bench", "call", "--json", "--servers", "2"][..], &QUICK].concat();
+    let ended = run_beside(&vhost.url(), &words).await;
+    assert_eq!(
+        (ended.status, ended.errors.as_str()),
+        (Some(0), ""),
+        "{}",
+        ended.out
+    );
+    let level = &ended.records()[0];
+    for round in level["rounds"].as_array().expect("rounds") {
+        for figure in [
+            "rate",
+            "client_cpu_us",
+            "server_cpu_us",
+            "server_rss_kib",
+            "served",
+        ] {
+            assert!(
+                round[figure].as_f64().is_some_and(|value| value > 0.0),
+                "{figure}: {round}"
+            );
+        }
+    }
+    // Nothing of it is left on the broker but the reply queue, which expires.
+    let left = vhost.queues().await.expect("the broker lists queues");
+    assert!(
+        left.iter().all(|queue| queue.name.starts_with("reply_")),
+        "{left:?}"
+    );
+}
+
+#[tokio::test]
+async fn servers_that_cannot_start_are_told_in_their_own_words() {
+    let words = [&["bench", "call", "--timeout", "1"][..], &QUICK].concat();
+    let ended = run_beside("rabbit://127.0.0.1:1/", &words).await;
+    assert_ne!(ended.status, Some(0));
+    assert!(
+        ended.errors.contains("the process of the servers failed"),
+        "{}",
+        ended.errors
+    );
+    assert!(ended.errors.contains("127.0.0.1:1"), "{}", ended.errors);
+}
