@@ -292,12 +292,7 @@ impl Engine {
     // Inside.
 
     fn next_frame(&mut self, now: Instant, input: &mut BytesMut) -> Result<bool, Fault> {
-        if matches!(self.phase, Phase::Handshake(Stage::Start)) && input.first() == Some(&b'A') {
-            return Ok(self.handle_protocol_header(input));
-        }
-        if matches!(self.phase, Phase::Handshake(Stage::Start)) && input.starts_with(TLS_ALERT) {
-            let text = "the peer wants TLS on this port";
-            self.end(Error::tls(TlsFault::WantsTls, text, None));
+        if matches!(self.phase, Phase::Handshake(Stage::Start)) && !self.begins_well(input) {
             return Ok(false);
         }
         let head = codec::peek_frame(input, self.tuned.frame_max as usize)
@@ -315,10 +310,33 @@ impl Engine {
         Ok(true)
     }
 
+    /// Whether the first words of the peer may be a frame. If they show that it speaks something else, says so.
+    fn begins_well(&mut self, input: &BytesMut) -> bool {
+        match input.first() {
+            None | Some(&METHOD) => return true,
+            Some(b'A') => self.handle_protocol_header(input),
+            Some(_) if input.starts_with(TLS_ALERT) => {
+                let text = "the peer wants TLS on this port";
+                self.end(Error::tls(TlsFault::WantsTls, text, None));
+            }
+            // Maybe the alert, half of it.
+            Some(_) if TLS_ALERT.starts_with(input) => {}
+            Some(_) => {
+                let text = if input.starts_with(b"HTTP") {
+                    "the peer speaks HTTP, not AMQP"
+                } else {
+                    "the peer does not speak AMQP"
+                };
+                self.end(Error::new(ErrorKind::VersionMismatch, text));
+            }
+        }
+        false
+    }
+
     /// A broker that does not speak 0-9-1 answers with the header of what it speaks, and hangs up.
-    fn handle_protocol_header(&mut self, input: &mut BytesMut) -> bool {
+    fn handle_protocol_header(&mut self, input: &BytesMut) {
         let Some(header) = input.first_chunk::<8>() else {
-            return false;
+            return;
         };
         let text = if header.starts_with(b"AMQP") {
             format!(
@@ -329,7 +347,6 @@ impl Engine {
             "the peer does not speak AMQP".to_owned()
         };
         self.end(Error::new(ErrorKind::VersionMismatch, text));
-        false
     }
 
     fn handle_frame(&mut self, now: Instant, head: FrameHead, payload: &[u8]) -> Result<(), Fault> {

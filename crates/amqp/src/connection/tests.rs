@@ -201,6 +201,28 @@ fn other_refusals_of_the_handshake_have_their_own_kinds() {
         assert_eq!(kind(&pair.closed), Some((ErrorKind::VersionMismatch, None)));
     }
 
+    let others: [&[u8]; 4] = [
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"SSH-2.0-x\r\n",
+        b"220 smtp",
+        &[0, 1, 2],
+    ];
+    for answer in others {
+        let mut pair = Pair::new(ConnectOptions::default());
+        pair.send_bytes(answer);
+        assert_eq!(
+            kind(&pair.closed),
+            Some((ErrorKind::VersionMismatch, None)),
+            "{answer:?}"
+        );
+    }
+    // An alert of TLS, in two pieces.
+    let mut pair = Pair::new(ConnectOptions::default());
+    pair.send_bytes(&[21]);
+    assert!(pair.closed.is_none());
+    pair.send_bytes(&[3, 3, 0, 2, 2, 70]);
+    assert_eq!(kind(&pair.closed), Some((ErrorKind::Tls, None)));
+
     let mut pair = Pair::new(ConnectOptions::default());
     pair.send(&[start("AMQPLAIN"), tune(0, 100, 0)]);
     assert_eq!(kind(&pair.closed), Some((ErrorKind::Protocol, Some(503))));

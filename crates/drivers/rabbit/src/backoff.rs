@@ -21,6 +21,8 @@ pub(crate) struct Failures {
     slow: Backoff,
     starting: u32,
     refused: u32,
+    /// Connections in a row that held only for a moment.
+    brief: u32,
 }
 
 impl Delays {
@@ -47,12 +49,35 @@ impl Delays {
             slow: self.slow.clone(),
             starting: 0,
             refused: 0,
+            brief: 0,
         }
     }
 
-    /// Before the first attempt after an established connection was lost.
-    pub(crate) fn after_loss(&self) -> Duration {
-        self.between(0.0, self.after_loss)
+    /// A connection was made.
+    pub(crate) fn connected(&self, failures: &mut Failures) {
+        let brief = failures.brief;
+        *failures = Failures {
+            brief,
+            ..self.fresh()
+        };
+    }
+
+    /// Before the first attempt after an established connection was lost. At once, more or less; but where connections
+    /// that did not hold are made and lost in a row, ever later.
+    pub(crate) fn after_loss(&self, failures: &mut Failures, held: bool) -> Duration {
+        failures.brief = if held {
+            0
+        } else {
+            failures.brief.saturating_add(1)
+        };
+        match failures.brief {
+            0 | 1 => self.between(0.0, self.after_loss),
+            brief => {
+                let doubled = 0.25 * 2_f64.powi(brief.min(16) as i32 - 1);
+                let most = doubled.min(self.longest.max(self.after_loss));
+                self.between(most / 2.0, most)
+            }
+        }
     }
 
     /// After a failed round: 0.3 to 1 s while nobody listens or the broker starts, else by the options.
@@ -151,7 +176,11 @@ mod tests {
                 "{tenths:?}"
             );
         };
-        fills(&mut || delays.after_loss(), 0.0, 0.25);
+        fills(
+            &mut || delays.after_loss(&mut delays.fresh(), true),
+            0.0,
+            0.25,
+        );
         fills(
             &mut || delays.next(&mut delays.fresh(), Hope::Soon),
             0.3,
@@ -180,12 +209,34 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_do_not_hold_are_made_again_ever_less_often() {
+        let delays = delays(&[]);
+        let mut failures = delays.fresh();
+        let mut lose = |held| {
+            delays.connected(&mut failures);
+            seconds(delays.after_loss(&mut failures, held))
+        };
+        assert!(lose(false) <= 0.25, "once may happen");
+        for most in [0.5, 1.0, 2.0, 4.0] {
+            let wait = lose(false);
+            assert!((most / 2.0..=most).contains(&wait), "{wait} of {most}");
+        }
+        for _ in 0..100 {
+            assert!(lose(false) <= 30.0);
+        }
+        assert!(lose(false) >= 15.0);
+        assert!(lose(true) <= 0.25, "one that held is no failure");
+    }
+
+    #[test]
     fn splay_is_really_slept() {
         let delays = delays(&[
             ("kombu_reconnect_splay", "1000"),
             ("kombu_reconnect_delay", "0"),
         ]);
-        let longest = (0..16).map(|_| delays.after_loss()).max().unwrap();
+        let mut failures = delays.fresh();
+        let waits = (0..16).map(|_| delays.after_loss(&mut failures, true));
+        let longest = waits.max().unwrap();
         assert!(seconds(longest) > 10.0);
     }
 }

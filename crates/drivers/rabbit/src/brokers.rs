@@ -5,6 +5,7 @@
 //! while; it is never left out, so that one that is alone or was wrongly suspected is still found at once.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,13 @@ use oslo_messaging_proto::url::TransportUrl;
 use uuid::Uuid;
 
 use crate::backoff::Delays;
-use crate::config::{FailoverStrategy, LoginMethod, RabbitConfig};
+use crate::config::{FailoverStrategy, LoginMethod, MAX_MESSAGE_SIZE, RabbitConfig};
 use crate::security::Security;
 
 /// Where brokers are and how to log in there.
 pub(crate) struct Brokers {
     hosts: Vec<Broker>,
+    /// The virtual host as errors and log show it.
     vhost: Arc<str>,
     shuffle: bool,
     security: Security,
@@ -39,6 +41,17 @@ pub(crate) struct Broker {
     login: Login,
     /// It failed, and is tried after the others for a while.
     cooling: Mutex<Option<Cooling>>,
+    /// Connections of the driver to it.
+    in_use: AtomicUsize,
+}
+
+/// A connection to a broker, counted as such while this lives.
+pub(crate) struct Occupied<'a>(&'a AtomicUsize);
+
+impl Drop for Occupied<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How a broker failed.
@@ -70,10 +83,12 @@ impl Brokers {
             hosts.push(Broker::new("localhost", port, login(method, None, None)));
         }
         fastrand::shuffle(&mut hosts);
-        let vhost = match url.virtual_host() {
-            None | Some("") => "/",
-            Some(name) => name,
-        };
+        if url.has_mixed_credentials() {
+            tracing::warn!(
+                "some hosts of the transport URL have credentials and others do not; those without log in as guest"
+            );
+        }
+        let vhost = url.broker_virtual_host();
         let mut options = ConnectOptions::default();
         options.virtual_host = vhost.to_owned();
         options.heartbeat = Duration::from_secs(config.heartbeat_timeout_threshold.into());
@@ -81,10 +96,10 @@ impl Brokers {
         options.connect_timeout = config.connect_deadline();
         // As the reference does: bytes a dead peer never acknowledges end the connection as well.
         options.tcp_user_timeout = Some(options.heartbeat).filter(|heartbeat| !heartbeat.is_zero());
-        options.max_message_size = crate::publisher::MAX_MESSAGE as u64;
+        options.max_message_size = MAX_MESSAGE_SIZE.into();
         Self {
             hosts,
-            vhost: vhost.into(),
+            vhost: shown(vhost).into(),
             shuffle: config.kombu_failover_strategy == FailoverStrategy::Shuffle,
             security,
             options,
@@ -94,7 +109,7 @@ impl Brokers {
         }
     }
 
-    /// The virtual host, as the broker knows it.
+    /// The virtual host, as errors and log show it.
     pub(crate) fn vhost(&self) -> &Arc<str> {
         &self.vhost
     }
@@ -106,15 +121,32 @@ impl Brokers {
 
     /// The brokers in the order of one round of attempts, each once; `from` is the caller's place in the list.
     ///
-    /// Those that failed lately come last, after those that only lost a connection; otherwise the option decides: in turn, or any order.
+    /// Those that failed lately come last, after those that only lost a connection. Of the others, one that carries the
+    /// driver's other connection comes later: a node that hangs shall not take both, nor a reply queue and its spare.
+    /// Otherwise the option decides: in turn, or any order.
     pub(crate) fn round(&self, from: usize, now: Instant) -> Vec<usize> {
         let count = self.hosts.len();
         let mut order: Vec<usize> = (0..count).map(|step| (from + step) % count).collect();
         if self.shuffle {
             fastrand::shuffle(&mut order);
         }
-        order.sort_by_key(|&at| self.hosts[at].suspicion(now));
+        order.sort_by_key(|&at| {
+            let host = &self.hosts[at];
+            (host.suspicion(now), host.in_use.load(Ordering::Relaxed))
+        });
         order
+    }
+
+    /// Counts a connection to a broker while the guard lives.
+    pub(crate) fn occupy(&self, at: usize) -> Occupied<'_> {
+        let in_use = &self.hosts[at].in_use;
+        in_use.fetch_add(1, Ordering::Relaxed);
+        Occupied(in_use)
+    }
+
+    /// Whether there is more than one.
+    pub(crate) fn are_several(&self) -> bool {
+        self.hosts.len() > 1
     }
 
     /// Where to go on after this broker.
@@ -180,6 +212,7 @@ impl Broker {
             address: address.into(),
             login,
             cooling: Mutex::new(None),
+            in_use: AtomicUsize::new(0),
         }
     }
 
@@ -217,6 +250,15 @@ fn connection_name(purpose: &str, machine: &str) -> String {
         .to_string_lossy();
     let (pid, random) = (std::process::id(), Uuid::new_v4());
     format!("{program}:{pid}:{random} {purpose}@{machine}")
+}
+
+/// A raw `@` or `/` in a password makes its end part of what is read as the virtual host, which is not for the log.
+fn shown(vhost: &str) -> &str {
+    if vhost.contains('@') {
+        "*** (not shown: it has an @ in it; is the password of the transport URL percent-encoded?)"
+    } else {
+        vhost
+    }
 }
 
 fn machine() -> String {

@@ -25,6 +25,9 @@ use crate::facts::Facts;
 /// How long the canary outlives its process, and the longest lost connection it can tell about.
 const EXPIRES: Duration = Duration::from_secs(600);
 
+/// Longest a look may take. In a cluster of which a node hangs, nothing can be declared, nor asked of what is there.
+const LIMIT: Duration = Duration::from_secs(3);
+
 /// The canary of one driver.
 pub(crate) struct Canary {
     name: String,
@@ -70,11 +73,21 @@ impl Canary {
         if state.refused || state.seen >= session.generation {
             return Ok(());
         }
-        if state.placed && !exists(&session.connection, &self.name).await? {
-            state.missing = session.generation;
-        }
-        match self.place(session).await {
-            Ok(channel) => {
+        let placed = state.placed;
+        let look = async {
+            let missing = placed && !exists(&session.connection, &self.name).await?;
+            self.place(session).await.map(|channel| (channel, missing))
+        };
+        let Ok(looked) = timeout(LIMIT, look).await else {
+            tracing::debug!(queue = self.name, "the canary was not seen in time");
+            (state.seen, state.placed) = (session.generation, false);
+            return Ok(());
+        };
+        match looked {
+            Ok((channel, missing)) => {
+                if missing {
+                    state.missing = session.generation;
+                }
                 facts.transient_taken();
                 state.placed = true;
                 state.channel = Some(channel);

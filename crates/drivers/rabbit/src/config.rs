@@ -17,6 +17,9 @@ use oslo_messaging_core::error::{Error, ErrorKind, Result};
 
 use crate::compress::Compression;
 
+/// The most any RabbitMQ takes, whatever its `max_message_size`.
+pub(crate) const MAX_MESSAGE_SIZE: u32 = 512 << 20;
+
 options! {
     /// Options of the RabbitMQ driver, under the names the reference gives them (parity 1.15).
     ///
@@ -362,18 +365,18 @@ impl RabbitConfig {
     }
 
     /// How long one attempt to connect to one broker may take.
-    pub fn connect_deadline(&self) -> Duration {
+    pub(crate) fn connect_deadline(&self) -> Duration {
         Duration::from_secs_f64(self.connect_timeout)
     }
 
     /// How long the driver waits between two looks at its consumers; `None` for ever.
-    pub fn check_interval(&self) -> Option<Duration> {
+    pub(crate) fn check_interval(&self) -> Option<Duration> {
         (self.consumer_check_interval > 0.0)
             .then(|| Duration::from_secs_f64(self.consumer_check_interval))
     }
 
     /// How long a new subscription waits for its queues.
-    pub fn listen_deadline(&self) -> Duration {
+    pub(crate) fn listen_deadline(&self) -> Duration {
         Duration::from_secs_f64(self.listen_timeout)
     }
 }

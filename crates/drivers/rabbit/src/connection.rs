@@ -5,7 +5,7 @@
 //! are the business of publisher and consumer, who ask for a [`Session`] and ask again when it is gone.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ use tokio::time::sleep;
 use crate::brokers::Brokers;
 use crate::error::{ConnectFault, Hope, closed_error};
 use crate::pulse::{Pulse, until_dead};
+
+/// A connection that held this long was none in a row of those that are made and lost at once.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// How long the broker may take to answer the close of a connection.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -156,6 +159,25 @@ struct Inner {
     keepers: AtomicUsize,
     stop: Notify,
     stopped: AtomicBool,
+    /// The task lives.
+    running: AtomicBool,
+    /// Connections made so far.
+    made: AtomicU64,
+}
+
+/// Says that the task is gone when it ends, also with the runtime it ran on: the next who wants a connection starts one on
+/// the runtime it runs on.
+struct Running(Arc<Inner>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
+        self.0.status.send_modify(|status| {
+            if !matches!(status.phase, Phase::Closed) {
+                status.phase = Phase::Idle;
+            }
+        });
+    }
 }
 
 /// While it lives, the link goes on trying even after a refused login.
@@ -187,6 +209,8 @@ impl Link {
             keepers: AtomicUsize::new(0),
             stop: Notify::new(),
             stopped: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            made: AtomicU64::new(0),
         };
         Self {
             inner: Arc::new(inner),
@@ -222,6 +246,10 @@ impl Link {
             self.inner.wake.notify_one();
         }
         loop {
+            let is_idle = matches!(status.borrow().phase, Phase::Idle);
+            if is_idle {
+                self.start()?;
+            }
             {
                 let now = status.borrow_and_update();
                 match &now.phase {
@@ -263,7 +291,7 @@ impl Link {
         self.with_status(|status| status.last_fault.as_ref().map(ConnectFault::to_error))
     }
 
-    /// Virtual host.
+    /// Where it connects to.
     pub(crate) fn brokers(&self) -> &Brokers {
         &self.inner.brokers
     }
@@ -292,11 +320,12 @@ impl Link {
         if self.inner.stopped.load(Ordering::Acquire) {
             return Err(closed_error());
         }
-        if task.is_none() {
+        if !self.inner.running.swap(true, Ordering::AcqRel) {
             self.inner
                 .status
                 .send_modify(|status| status.phase = Phase::Down);
-            *task = Some(tokio::spawn(Arc::clone(&self.inner).run()));
+            let running = Running(Arc::clone(&self.inner));
+            *task = Some(tokio::spawn(async move { running.0.run().await }));
         }
         Ok(())
     }
@@ -310,9 +339,8 @@ impl Drop for Link {
 }
 
 impl Inner {
-    async fn run(self: Arc<Self>) {
+    async fn run(&self) {
         let mut next = 0;
-        let mut generation = 0;
         let mut failures = self.brokers.delays().fresh();
         loop {
             let round = tokio::select! {
@@ -321,16 +349,19 @@ impl Inner {
             };
             let wait = match round {
                 Ok((connection, at)) => {
-                    generation += 1;
+                    let generation = self.made.fetch_add(1, Ordering::Relaxed) + 1;
+                    let _occupied = self.brokers.occupy(at);
                     next = self.brokers.after(at);
-                    failures = self.brokers.delays().fresh();
+                    self.brokers.delays().connected(&mut failures);
                     let host = Arc::clone(self.brokers.address(at));
+                    let since = Instant::now();
                     let Some(lost) = self.hold(connection, generation, host).await else {
                         return;
                     };
                     self.brokers.note_loss(at, Instant::now());
                     self.note(lost);
-                    self.brokers.delays().after_loss()
+                    let held = since.elapsed() >= STEADY;
+                    self.brokers.delays().after_loss(&mut failures, held)
                 }
                 Err(fault) => match self.note_failed_round(fault) {
                     // It ran before, so somebody may be changing the login or making the virtual host anew.

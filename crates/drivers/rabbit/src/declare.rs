@@ -62,7 +62,7 @@ impl SetupFault {
     }
 
     /// A queue does not answer, as one whose leader is on a node that hangs. Its connection may be well.
-    fn stuck(consumer: &ConsumerSpec) -> Self {
+    pub(crate) fn stuck(consumer: &ConsumerSpec) -> Self {
         let entity = format!("queue {}", consumer.queue.name);
         let end = End::Dead(format!("{entity} does not answer"));
         let mut fault = Self::about(end, entity);

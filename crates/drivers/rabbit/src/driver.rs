@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use oslo_messaging_core::driver::{
-    BoxFuture, Capabilities, Driver, Health, Inbox, Listener, Outgoing, Subscription,
+    BoxFuture, Capabilities, Driver, Health, Inbox, Listener, Outgoing, Retry, Subscription,
 };
 use oslo_messaging_core::error::Result;
 use oslo_messaging_core::events::{EventSource, Events};
@@ -14,7 +14,7 @@ use oslo_messaging_proto::url::TransportUrl;
 
 use crate::brokers::Brokers;
 use crate::config::RabbitConfig;
-use crate::connection::{Link, Phase, Role};
+use crate::connection::{Link, Patience, Phase, Role};
 use crate::consumer::Consumers;
 use crate::error::closed_error;
 use crate::facts::Facts;
@@ -70,11 +70,11 @@ impl RabbitDriver {
                 Arc::clone(&pulse),
             )
         };
-        let (publishing, consuming) = (link(Role::Publish), link(Role::Consume));
+        let (publishing, consuming) = (Arc::new(link(Role::Publish)), link(Role::Consume));
         let exchange = control_exchange.to_owned();
         Ok(Self {
             publisher: Publisher::new(
-                publishing,
+                Arc::clone(&publishing),
                 Arc::clone(&config),
                 exchange.clone(),
                 Arc::clone(&facts),
@@ -84,7 +84,7 @@ impl RabbitDriver {
                 consuming,
                 config,
                 exchange,
-                Common::new(facts, events.clone(), pulse),
+                Common::new(facts, events.clone(), pulse, publishing),
             ),
             events,
             capabilities,
@@ -121,6 +121,15 @@ impl Driver for RabbitDriver {
         Box::pin(async move {
             self.check_open()?;
             self.consumers.listen(what, inbox).await
+        })
+    }
+
+    fn reach(&self, retry: Retry) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.check_open()?;
+            let mut patience = Patience::new(retry);
+            self.consumers.link().session(0, &mut patience).await?;
+            Ok(())
         })
     }
 

@@ -22,5 +22,6 @@ mod pulse;
 mod security;
 mod subscription;
 mod topology;
+mod window;
 
 pub use crate::compress::Compression;

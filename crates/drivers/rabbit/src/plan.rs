@@ -18,6 +18,14 @@ pub(crate) struct Plan {
     what: Subscription,
     names: Names,
     name: Name,
+    spare: Option<Spare>,
+}
+
+/// Another name, for a queue that is kept ready elsewhere.
+struct Spare {
+    name: Name,
+    /// The queue is there.
+    ready: bool,
 }
 
 impl Plan {
@@ -37,6 +45,7 @@ impl Plan {
             what,
             name: names.take(None)?,
             names,
+            spare: None,
         })
     }
 
@@ -55,12 +64,48 @@ impl Plan {
         self.name.is_counted()
     }
 
+    /// Whether the queue of another name is kept ready.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.ready)
+    }
+
+    /// What to declare to have a queue under another name ready.
+    ///
+    /// # Errors
+    /// As [`rename`](Self::rename) and [`spec`](Self::spec).
+    pub(crate) fn spare_spec(&mut self, facts: &Facts) -> Result<SubscriptionSpec> {
+        let layout = facts.layout(&self.config);
+        let spare = match &mut self.spare {
+            Some(spare) => spare,
+            none => none.insert(Spare {
+                name: self.names.take(Some(&self.name))?,
+                ready: false,
+            }),
+        };
+        subscription(
+            layout,
+            &self.control_exchange,
+            &self.what,
+            spare.name.as_str(),
+        )
+    }
+
+    /// Notes whether the queue of the other name is there.
+    pub(crate) fn note_spare(&mut self, ready: bool) {
+        if let Some(spare) = &mut self.spare {
+            spare.ready = ready;
+        }
+    }
+
     /// Takes another name: this one cannot be had.
     ///
     /// # Errors
     /// When no other name can be had.
     pub(crate) fn rename(&mut self) -> Result<()> {
-        self.name = self.names.take(Some(&self.name))?;
+        self.name = match self.spare.take().filter(|spare| spare.ready) {
+            Some(spare) => spare.name,
+            None => self.names.take(Some(&self.name))?,
+        };
         Ok(())
     }
 
@@ -146,6 +191,28 @@ mod tests {
         assert_eq!(address(&plan), first);
         plan.rename().unwrap();
         assert_ne!(address(&plan), first);
+    }
+
+    #[test]
+    fn the_queue_that_is_kept_ready_is_the_one_that_is_taken_instead() {
+        let mut plan = plan(&[]);
+        let facts = Facts::default();
+        let address = |plan: &Plan| plan.spec(&facts).unwrap().address.unwrap();
+        let first = address(&plan);
+        let spare = plan.spare_spec(&facts).unwrap().address.unwrap();
+        assert_eq!(plan.spare_spec(&facts).unwrap().address.unwrap(), spare);
+        assert!(!plan.has_spare(), "not declared yet");
+        plan.note_spare(true);
+        assert!(plan.has_spare() && address(&plan) == first);
+        plan.rename().unwrap();
+        assert_eq!(address(&plan), spare);
+        assert!(!plan.has_spare());
+        let next = plan.spare_spec(&facts).unwrap().address.unwrap();
+        plan.rename().unwrap();
+        assert!(
+            ![first, spare, next].contains(&address(&plan)),
+            "it was not there"
+        );
     }
 
     #[test]

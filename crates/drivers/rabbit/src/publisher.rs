@@ -34,9 +34,7 @@ use crate::error::{
 use crate::facts::Facts;
 use crate::pulse::Pulse;
 use crate::topology::{ExchangeSpec, published_exchange, published_queue};
-
-/// The most any RabbitMQ takes, whatever its `max_message_size`.
-pub(crate) const MAX_MESSAGE: usize = 512 * 1024 * 1024;
+use crate::window::Windows;
 
 /// For so long after a lost connection a request waits for its queue to be declared again.
 const SETTLING: Duration = Duration::from_secs(10);
@@ -52,15 +50,19 @@ const REBINDING: Duration = Duration::from_secs(600);
 /// A binding that does not help is not made again sooner.
 const REBIND_EVERY: Duration = Duration::from_secs(1);
 
-/// A permission that is refused for so long is refused for good.
+/// A permission that is refused for so long is refused for good, unless it was granted before.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
+
+/// Messages that may be unconfirmed on a connection on which nothing comes any more. Those of a node that hangs go on
+/// when it wakes up, when they may have gone another way long since.
+const MOST_IN_SILENCE: usize = 64;
 
 /// Exchanges remembered as declared; beyond it the memory starts anew.
 const MAX_DECLARED: usize = 10_000;
 
 /// The publishing half of a driver.
 pub(crate) struct Publisher {
-    link: Link,
+    link: Arc<Link>,
     config: Arc<RabbitConfig>,
     control_exchange: String,
     properties: EncodedProperties,
@@ -76,6 +78,9 @@ pub(crate) struct Publisher {
     vanished: Mutex<Vanished>,
     /// Until when fanouts wait for their servers, by exchange.
     held: Mutex<HashMap<String, Instant>>,
+    /// Exchanges that took a message before. Bounded like [`Declared`].
+    granted: Mutex<HashSet<String>>,
+    windows: Windows,
     alone: AsyncMutex<()>,
 }
 
@@ -183,7 +188,7 @@ struct Parcel<'a> {
 impl Publisher {
     /// A publisher that has not connected yet.
     pub(crate) fn new(
-        link: Link,
+        link: Arc<Link>,
         config: Arc<RabbitConfig>,
         control_exchange: String,
         facts: Arc<Facts>,
@@ -196,6 +201,8 @@ impl Publisher {
             pulse,
             vanished: Mutex::default(),
             held: Mutex::default(),
+            granted: Mutex::default(),
+            windows: Windows::default(),
             link,
             config,
             control_exchange,
@@ -234,12 +241,13 @@ impl Publisher {
             (None, _) => None,
         };
         let mut patience = Patience::new(message.retry);
-        let work = self.deliver(&parcel, &mut patience);
+        let mut last = None;
+        let work = self.deliver(&parcel, &mut patience, &mut last);
         match deadline {
             None => work.await,
             Some(deadline) => match timeout_at(deadline, work).await {
                 Ok(done) => done,
-                Err(_) => Err(self.late(&parcel)),
+                Err(_) => Err(self.late(&parcel, last)),
             },
         }
     }
@@ -287,8 +295,13 @@ impl Publisher {
             && matches!(destination, Destination::Notification { .. })
     }
 
-    /// Publishes until the broker took the message or nothing more may be tried.
-    async fn deliver(&self, parcel: &Parcel<'_>, patience: &mut Patience) -> Result<()> {
+    /// Publishes until the broker took the message or nothing more may be tried. `last` is what went wrong last.
+    async fn deliver(
+        &self,
+        parcel: &Parcel<'_>,
+        patience: &mut Patience,
+        last: &mut Option<Fault>,
+    ) -> Result<()> {
         let mut after = 0;
         let mut way = Way {
             alone: false,
@@ -310,7 +323,10 @@ impl Publisher {
             }
             let mut written = false;
             let fault = match self.attempt(parcel, &session, way).await {
-                Ok(Confirmation::Acked) => return Ok(()),
+                Ok(Confirmation::Acked) => {
+                    self.note_granted(parcel.address.exchange.name());
+                    return Ok(());
+                }
                 Ok(Confirmation::Returned { .. }) if self.bind_again(parcel, &session).await => {
                     continue;
                 }
@@ -354,13 +370,15 @@ impl Publisher {
                 }
                 Fault::Nacked | Fault::Returned(..) | Fault::Unanswered(_) => {}
             }
-            // While a virtual host is deleted everything is refused; then the connection ends, and the message waits.
+            // While a virtual host is deleted and made again everything is refused, and while somebody changes permissions.
             let refused = matches!(&fault, Fault::Amqp(error) if is_refused(error));
-            let may_pass =
-                refused && refused_at.get_or_insert_with(Instant::now).elapsed() < REFUSED_FOR;
+            let may_pass = refused
+                && (self.was_granted(parcel.address.exchange.name())
+                    || refused_at.get_or_insert_with(Instant::now).elapsed() < REFUSED_FOR);
             if (fault.is_final() && !may_pass) || !patience.allows_after(1) {
                 return Err(self.error(parcel, &session, fault));
             }
+            *last = Some(fault);
             if after != session.generation {
                 // A new connection has waits of its own; what the broker refused is not tried again at once.
                 sleep(pause(patience.failed())).await;
@@ -379,10 +397,19 @@ impl Publisher {
             self.declare_queue(session, &parcel.address).await?;
         }
         if !way.alone {
+            let window = match parcel.lane() {
+                LaneKind::Main => Some(self.windows.enter(&parcel.address.routing_key).await),
+                LaneKind::Fanout => None,
+            };
             let lane = self.lane(parcel.lane(), session).await?;
             wait_while_blocked(session, lane.blocked.clone()).await;
+            self.wait_while_silent(session).await;
             let _waiting = lane.expect();
-            return self.publish(&lane.channel, parcel, way).await;
+            let taken = self.publish(&lane.channel, parcel, way).await;
+            if let (Some(window), Ok(_)) = (window, &taken) {
+                window.confirmed();
+            }
+            return taken;
         }
         let _turn = self.alone.lock().await;
         let channel = session.connection.open_channel().await?;
@@ -394,6 +421,17 @@ impl Publisher {
             let _ = channel.close().await;
         }
         taken
+    }
+
+    /// Holds a message back while nothing comes on the connection although much is owed: until something does, or the
+    /// connection is over.
+    async fn wait_while_silent(&self, session: &Session) {
+        if self.pulse.is_silent() && self.pulse.unconfirmed() >= MOST_IN_SILENCE {
+            tokio::select! {
+                () = self.pulse.until_heard() => {}
+                _ = session.connection.closed() => {}
+            }
+        }
     }
 
     /// Declares the exchange if need be, and waits a moment where servers have to find it first.
@@ -643,6 +681,21 @@ impl Publisher {
         Ok(())
     }
 
+    fn note_granted(&self, exchange: &str) {
+        let mut granted = lock(&self.granted);
+        if !granted.contains(exchange) {
+            if granted.len() >= MAX_DECLARED {
+                granted.clear();
+            }
+            granted.insert(exchange.to_owned());
+        }
+    }
+
+    /// Whether the user could publish there before, so that a refusal may pass.
+    fn was_granted(&self, exchange: &str) -> bool {
+        lock(&self.granted).contains(exchange)
+    }
+
     fn error(&self, parcel: &Parcel<'_>, session: &Session, fault: Fault) -> Error {
         let entity = parcel.entity.to_string();
         let place = Place {
@@ -668,8 +721,9 @@ impl Publisher {
         unconfirmed_error(error, place)
     }
 
-    /// What a sender is told whose deadline passed: why there was no connection, or that no confirm came.
-    fn late(&self, parcel: &Parcel<'_>) -> Error {
+    /// What a sender is told whose deadline passed: why there was no connection, or that no confirm came, and what was
+    /// wrong with the last attempt.
+    fn late(&self, parcel: &Parcel<'_>, last: Option<Fault>) -> Error {
         let session = self.link.with_status(|status| status.session().cloned());
         let error = match session {
             Some(session) if is_blocked(&session) => {
@@ -677,8 +731,18 @@ impl Publisher {
                 Error::new(ErrorKind::Timeout, text).with_host(&*session.host)
             }
             Some(session) => {
-                let text = "the broker did not confirm the message in time";
-                Error::new(ErrorKind::Timeout, text).with_host(&*session.host)
+                let (text, cause) = match last {
+                    Some(fault) => (
+                        "the broker did not take the message in time, though it was tried again and again",
+                        Some(self.error(parcel, &session, fault)),
+                    ),
+                    None => ("the broker did not confirm the message in time", None),
+                };
+                let error = Error::new(ErrorKind::Timeout, text).with_host(&*session.host);
+                match cause {
+                    Some(cause) => error.with_source(cause),
+                    None => error,
+                }
             }
             None => self.link.last_error().unwrap_or_else(|| {
                 Error::new(

@@ -13,9 +13,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How often the silence is measured.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(250);
+/// So long a silence while confirmations are owed holds publishers back; the end of it is looked for
+const SILENCE: Duration = Duration::from_millis(500);
+/// this often.
+const SHORT_LOOK: Duration = Duration::from_millis(50);
 /// So long a silence makes us ask while answers are expected,
-const BUSY: Duration = Duration::from_secs(2);
+const BUSY: Duration = Duration::from_secs(1);
 /// and so long a one while nothing is.
 const IDLE: Duration = Duration::from_secs(10);
 /// After a send, answers may be expected for so long.
@@ -42,6 +46,8 @@ pub(crate) struct Pulse {
     /// The broker took login and virtual host once.
     welcomed: AtomicBool,
     connected: watch::Sender<u64>,
+    /// Confirmations are owed, and nothing comes where they should.
+    silent: watch::Sender<bool>,
 }
 
 impl Pulse {
@@ -55,6 +61,7 @@ impl Pulse {
             dead_consumer: AtomicU64::new(0),
             welcomed: AtomicBool::new(false),
             connected: watch::Sender::new(0),
+            silent: watch::Sender::new(false),
         }
     }
 
@@ -63,6 +70,33 @@ impl Pulse {
         self.unconfirmed.fetch_add(1, Ordering::Relaxed);
         self.unconfirmed_bytes.fetch_add(bytes, Ordering::Relaxed);
         Expected { pulse: self, bytes }
+    }
+
+    /// Messages published and not confirmed.
+    pub(crate) fn unconfirmed(&self) -> usize {
+        self.unconfirmed.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing comes on the connection that publishes, although confirmations are owed.
+    pub(crate) fn is_silent(&self) -> bool {
+        *self.silent.borrow()
+    }
+
+    /// Resolves when something came.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub(crate) async fn until_heard(&self) {
+        // The sender lives as long as we do.
+        let _ = self.silent.subscribe().wait_for(|silent| !silent).await;
+    }
+
+    fn note_silence(&self, silent: bool) {
+        self.silent.send_if_modified(|was| {
+            let news = *was != silent;
+            *was = silent;
+            news
+        });
     }
 
     /// A connection is up; who waits to try again need not wait any longer.
@@ -99,7 +133,7 @@ impl Pulse {
     }
 
     fn is_waiting(&self) -> bool {
-        self.unconfirmed.load(Ordering::Relaxed) > 0
+        self.unconfirmed() > 0
     }
 
     fn sent_recently(&self) -> bool {
@@ -141,10 +175,23 @@ impl Drop for Expected<'_> {
     }
 }
 
+/// Ends the silence with its connection: the next one has none.
+struct Silence<'a>(&'a Pulse);
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        self.0.note_silence(false);
+    }
+}
+
 /// Resolves when the broker is not there any more although the connection is.
 pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes: bool) {
+    let _end = publishes.then_some(Silence(pulse));
     loop {
-        sleep(LOOK).await;
+        sleep(if pulse.is_silent() { SHORT_LOOK } else { LOOK }).await;
+        if publishes {
+            pulse.note_silence(pulse.is_waiting() && connection.silence() >= SILENCE);
+        }
         let share = if pulse.is_suspicious() { 2 } else { 1 };
         let quiet = pulse
             .patience(publishes)
@@ -205,5 +252,12 @@ mod tests {
         assert!(pulse.left_dead_consumers(4) && !pulse.left_dead_consumers(3));
         sleep(SUSPICIOUS).await;
         assert!(!pulse.is_suspicious());
+        let silence = Silence(&pulse);
+        pulse.note_silence(true);
+        assert!(timeout(LOOK, pulse.until_heard()).await.is_err());
+        drop(silence);
+        timeout(LOOK, pulse.until_heard())
+            .await
+            .expect("a new connection is not silent");
     }
 }

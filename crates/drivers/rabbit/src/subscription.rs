@@ -36,6 +36,16 @@ const STEADY: Duration = Duration::from_secs(5);
 /// For about so long, or two heartbeats, a broker believes that a client is alive that is gone.
 const BELIEF: Duration = Duration::from_secs(60);
 
+/// While another queue is kept ready, the own one may take no longer to be had.
+const HURRY: Duration = Duration::from_millis(1500);
+/// So soon after the subscription is in force the queue that is kept ready is declared: the connection that publishes comes
+/// up with the first call;
+const SPARE_SOON: Duration = Duration::from_millis(300);
+/// so often it is seen to then, which also keeps it from expiring,
+const SPARE_EVERY: Duration = Duration::from_secs(60);
+/// and so often while it cannot be had.
+const SPARE_AGAIN: Duration = Duration::from_secs(2);
+
 /// So often a starting subscription may meet an internal error of the broker.
 const INTERNAL_ERRORS: u32 = 3;
 
@@ -64,11 +74,18 @@ pub(crate) struct Common {
     pub(crate) events: EventSource,
     /// What is known of the connections.
     pulse: Arc<Pulse>,
+    /// The connection that publishes.
+    publishing: Arc<Link>,
 }
 
 impl Common {
     /// For a driver without subscriptions.
-    pub(crate) fn new(facts: Arc<Facts>, events: EventSource, pulse: Arc<Pulse>) -> Self {
+    pub(crate) fn new(
+        facts: Arc<Facts>,
+        events: EventSource,
+        pulse: Arc<Pulse>,
+        publishing: Arc<Link>,
+    ) -> Self {
         Self {
             consumers: AtomicUsize::new(0),
             faults: Mutex::default(),
@@ -76,6 +93,7 @@ impl Common {
             canary: Canary::new(),
             events,
             pulse,
+            publishing,
         }
     }
 
@@ -236,13 +254,21 @@ impl SubscriptionTask {
         session: &Session,
         history: &mut History,
     ) -> Option<Result<Active, SetupFault>> {
-        let Declared { channel, .. } = match self.bounded(self.declare(session, history)).await? {
+        let seen = tokio::select! {
+            seen = self.look_for_canary(session) => seen,
+            () = until_not_running(self.wishes.clone()) => return None,
+        };
+        if let Err(fault) = seen {
+            return Some(Err(fault));
+        }
+        let declared = self.bounded(self.declare(session, history)).await?;
+        let Declared { channel, .. } = match declared {
             Ok(declared) => declared,
             Err(fault) => return Some(Err(fault)),
         };
         let ends = Ends::new(Arc::clone(&self.inbox), &channel);
         history.haunted = self.common.pulse.left_dead_consumers(history.generation);
-        let patience = self.plan.config().listen_deadline();
+        let patience = self.patience();
         // Not given up half-way: RabbitMQ lets the answer to a consume be overtaken by the answer to the close.
         let consumed = timeout(patience, self.consume(&channel, &ends, history)).await;
         let wanted = *self.wishes.borrow() == Wish::Run;
@@ -254,7 +280,7 @@ impl SubscriptionTask {
             _ if !wanted => return None,
             Ok(Ok(())) => {}
             Ok(Err(fault)) => return Some(Err(fault)),
-            Err(_) => return Some(Err(SetupFault::silent())),
+            Err(_) => return Some(Err(self.silent())),
         }
         let count = self.spec.consumers.len();
         self.common.consumers.fetch_add(count, Ordering::Relaxed);
@@ -267,15 +293,38 @@ impl SubscriptionTask {
         }))
     }
 
+    async fn look_for_canary(&self, session: &Session) -> Result<(), SetupFault> {
+        let common = &self.common;
+        if self.plan.needs_canary(&common.facts) {
+            common.canary.look(session, &common.facts).await?;
+        }
+        Ok(())
+    }
+
+    /// How long a part of the set-up may take.
+    fn patience(&self) -> Duration {
+        let patience = self.plan.config().listen_deadline();
+        if self.plan.has_spare() {
+            patience.min(HURRY)
+        } else {
+            patience
+        }
+    }
+
+    /// The broker left a question unanswered: about the queue, if there is another one.
+    fn silent(&self) -> SetupFault {
+        match self.spec.consumers.first() {
+            Some(consumer) if self.plan.has_spare() => SetupFault::stuck(consumer),
+            _ => SetupFault::silent(),
+        }
+    }
+
     async fn declare(
         &self,
         session: &Session,
         history: &mut History,
     ) -> Result<Declared, SetupFault> {
         let (connection, common) = (&session.connection, &self.common);
-        if self.plan.needs_canary(&common.facts) {
-            common.canary.look(session, &common.facts).await?;
-        }
         if self.ready.is_none() {
             if self.plan.is_replies() || history.transient {
                 let missed = common.canary.missed_since(history.generation).await;
@@ -333,9 +382,8 @@ impl SubscriptionTask {
         &self,
         work: impl Future<Output = Result<T, SetupFault>>,
     ) -> Option<Result<T, SetupFault>> {
-        let patience = self.plan.config().listen_deadline();
         tokio::select! {
-            done = timeout(patience, work) => Some(done.unwrap_or_else(|_| Err(SetupFault::silent()))),
+            done = timeout(self.patience(), work) => Some(done.unwrap_or_else(|_| Err(self.silent()))),
             () = until_not_running(self.wishes.clone()) => None,
         }
     }
@@ -380,6 +428,8 @@ impl SubscriptionTask {
         let heartbeat = session.connection.heartbeat().unwrap_or(BELIEF);
         let mut relax_at = haunted.then(|| Instant::now() + 2 * heartbeat + BELIEF / 4);
         let mut next_look = Instant::now() + jittered(interval.unwrap_or(Duration::ZERO));
+        let wants_spare = self.plan.is_replies() && self.link.brokers().are_several();
+        let mut next_spare = Instant::now() + SPARE_SOON;
         loop {
             tokio::select! {
                 end = told(&mut ends) => return Some(end),
@@ -400,6 +450,15 @@ impl SubscriptionTask {
                         return Some(fault.end);
                     }
                 }
+                () = sleep_until(next_spare), if wants_spare => {
+                    let wishes = self.wishes.clone();
+                    let ready = tokio::select! {
+                        ready = self.keep_spare(session) => ready,
+                        end = told(&mut ends) => return Some(end),
+                        () = until_not_running(wishes) => continue,
+                    };
+                    next_spare = Instant::now() + if ready { jittered(SPARE_EVERY) } else { SPARE_AGAIN };
+                }
                 () = sleep_until(next_look), if interval.is_some() => {
                     let found = tokio::select! {
                         found = inspect(&session.connection, &self.spec, &self.common.facts, &mut counts) => found,
@@ -413,6 +472,38 @@ impl SubscriptionTask {
                 }
             }
         }
+    }
+
+    /// Has a queue ready on another node than the one we consume at, whether that one hangs or dies: in a cluster of
+    /// which a node hangs no queue can be declared. The connection that publishes is there, see [`Brokers::round`].
+    ///
+    /// [`Brokers::round`]: crate::brokers::Brokers::round
+    async fn keep_spare(&mut self, session: &Session) -> bool {
+        let publishing = &self.common.publishing;
+        let Some(elsewhere) = publishing
+            .with_status(|status| status.session().cloned())
+            .filter(|elsewhere| elsewhere.host != session.host)
+        else {
+            return self.plan.has_spare();
+        };
+        let Ok(spec) = self.plan.spare_spec(&self.common.facts) else {
+            return false;
+        };
+        let declare = async {
+            let declared = declare_all(&elsewhere.connection, &spec, &self.common.facts).await?;
+            close(&declared.channel).await;
+            Ok::<_, SetupFault>(())
+        };
+        let ready = matches!(timeout(CLOSE_LIMIT, declare).await, Ok(Ok(())));
+        if ready && !self.plan.has_spare() {
+            tracing::debug!(
+                queue = spec.address,
+                host = &*elsewhere.host,
+                "a spare reply queue is kept ready"
+            );
+        }
+        self.plan.note_spare(ready);
+        ready
     }
 
     /// Takes no more than its share of what several servers consume, now that the broker has given up its predecessors.
@@ -470,11 +561,19 @@ impl SubscriptionTask {
         }
     }
 
-    /// Ends a subscription in force: own fanout queue first, then the channel (spec 4.7).
-    async fn end(&self, channel: &Channel) {
+    /// Ends a subscription in force: own fanout queue first, then the channel (spec 4.7). A spare queue never held a message.
+    async fn end(&mut self, channel: &Channel) {
+        let spare = match self.plan.has_spare() {
+            true => self.plan.spare_spec(&self.common.facts).ok(),
+            false => None,
+        };
         let own = |consumer: &&ConsumerSpec| consumer.delete_on_close;
         let orderly = async {
             for consumer in self.spec.consumers.iter().filter(own) {
+                let queue = &consumer.queue.name;
+                channel.queue_delete(queue, false, false).await?;
+            }
+            for consumer in spare.iter().flat_map(|spare| &spare.consumers) {
                 let queue = &consumer.queue.name;
                 channel.queue_delete(queue, false, false).await?;
             }

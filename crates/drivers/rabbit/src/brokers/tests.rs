@@ -1,3 +1,5 @@
+//! Which broker is tried when, and who logs in there.
+
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 
@@ -130,6 +132,29 @@ fn heartbeats_off_leave_the_peer_s_death_to_the_probes_of_tcp() {
     assert!(off.tcp_keepalive.is_some());
     let on = brokers("rabbit://a/?heartbeat_timeout_threshold=7").options;
     assert_eq!(on.tcp_user_timeout, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn the_other_connection_s_broker_comes_after_those_that_are_as_good() {
+    let brokers = brokers("rabbit://a,b,c/");
+    let now = Instant::now();
+    let other = brokers.occupy(0);
+    assert_eq!(brokers.round(0, now), [1, 2, 0]);
+    brokers.note_loss(1, now);
+    assert_eq!(brokers.round(0, now), [2, 0, 1]);
+    drop(other);
+    assert_eq!(brokers.round(0, now), [0, 2, 1]);
+}
+
+#[test]
+fn half_of_a_password_that_was_not_encoded_is_not_shown_as_the_virtual_host() {
+    let brokers = brokers("rabbit://u:p@ss/word@h:5672/");
+    assert_eq!(brokers.options.virtual_host, "word@h:5672/");
+    let shown = brokers.vhost();
+    assert!(
+        !shown.contains("word@h") && shown.contains("percent-encoded"),
+        "{shown}"
+    );
 }
 
 /// What must be escaped in a password at the very least.

@@ -355,6 +355,15 @@ async fn a_nack_is_tried_again_on_the_same_connection_and_fails_without_retries(
         .wait_for_queue("reply_full", |queue| queue.messages == 1)
         .await
         .unwrap();
+    // Tried until its deadline, it is told what the broker said.
+    let mut impatient = message(full, "third");
+    impatient.deadline = Some((Instant::now() + Duration::from_secs(1)).into());
+    let error = send(&driver, impatient).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let cause = std::error::Error::source(&error)
+        .expect("the last attempt")
+        .to_string();
+    assert!(cause.contains("basic.nack"), "{cause}");
     // Quirk 14: no reconnecting. One connection is the raw peer's.
     assert_eq!(vhost.connections().await.unwrap().len(), 2);
     within(driver.close()).await;

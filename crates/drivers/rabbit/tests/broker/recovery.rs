@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use oslo_messaging_core::driver::{Destination, Driver, ListenerEvent, Retry, Subscription};
 use oslo_messaging_core::error::ErrorKind;
+use oslo_messaging_core::rpc::client::RpcClient;
+use oslo_messaging_core::transport::{Transport, TransportOptions};
+use oslo_messaging_proto::target::Target;
+use oslo_messaging_proto::wire::context::Context;
 use oslo_messaging_rabbit::config::RabbitConfig;
 use oslo_messaging_testkit::process::free_port;
 use oslo_messaging_testkit::proxy::{Direction, Proxy};
@@ -595,4 +599,125 @@ async fn a_connection_the_broker_closes_is_made_again() {
         .unwrap();
     assert_eq!(inbox.body().await, "after");
     assert!(driver.health().last_error.unwrap().contains("maintenance"));
+}
+
+#[test]
+fn a_driver_outlives_the_runtime_that_connected_first() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let first = runtime();
+    let test = "a_driver_outlives_the_runtime_that_connected_first";
+    let Some(vhost) = first.block_on(vhost_or_skip(test)) else {
+        return;
+    };
+    let driver = driver(&durable(&vhost.url()));
+    let (_listener, inbox) = first.block_on(async {
+        let served = serve(&driver, "topic-a", "server-1").await;
+        send(&driver, mandatory(to_topic("topic-a"), "first"))
+            .await
+            .unwrap();
+        assert_eq!(served.1.body().await, "first");
+        settled(&vhost, "topic-a").await;
+        served
+    });
+    drop(first);
+    assert!(!driver.health().connected, "its tasks are gone");
+    runtime().block_on(async {
+        let (_listener, inbox) = serve(&driver, "topic-a", "server-2").await;
+        send(&driver, mandatory(to_topic("topic-a"), "second"))
+            .await
+            .unwrap();
+        assert_eq!(inbox.body().await, "second");
+        assert!(driver.health().connected);
+        within(driver.close()).await;
+    });
+    drop((inbox, vhost));
+}
+
+#[tokio::test]
+async fn a_call_without_retries_fails_at_once_where_nobody_listens() {
+    let driver = driver(&format!("rabbit://127.0.0.1:{}/", free_port().unwrap()));
+    let transport = Transport::new(Arc::new(driver), TransportOptions::default());
+    let client = RpcClient::new(transport.clone(), Target::topic("topic-a"));
+    let client = client.retry(Retry::Never).timeout(LIMIT);
+    let start = Instant::now();
+    let called = within(client.call::<_, ()>(&Context::new(), "echo", ())).await;
+    assert_eq!(called.unwrap_err().kind(), ErrorKind::Unreachable);
+    assert!(start.elapsed() < LIMIT / 4, "{:?}", start.elapsed());
+    within(transport.close()).await;
+}
+
+#[tokio::test]
+async fn a_server_starts_while_the_last_other_one_of_its_topic_stops() {
+    let test = "a_server_starts_while_the_last_other_one_of_its_topic_stops";
+    let Some(vhost) = vhost_or_skip(test).await else {
+        return;
+    };
+    let (old, new) = (driver(&vhost.url()), driver(&vhost.url()));
+    // With its last queue the fanout exchange goes: between our declaration and our binding, too.
+    let mut serving = serve(&old, "topic-a", "server").await.0;
+    for round in 0..25 {
+        let next = if round % 2 == 0 { &new } else { &old };
+        let stop = serving.close();
+        let (started, ()) = tokio::join!(listen(next, rpc("topic-a", "server")), within(stop));
+        serving = started.unwrap().0;
+    }
+    within(serving.close()).await;
+    within(old.close()).await;
+    within(new.close()).await;
+}
+
+#[tokio::test]
+async fn a_permission_that_is_taken_for_a_while_costs_a_message_its_time_and_nothing_else() {
+    let test = "a_permission_that_is_taken_for_a_while_costs_a_message_its_time";
+    let Some(vhost) = vhost_or_skip(test).await else {
+        return;
+    };
+    let user = format!("paused-{}", std::process::id());
+    vhost.broker().create_user(&user, "word").await.unwrap();
+    let allow = async |what: &str| {
+        let allowed = vhost.set_permissions(&user, what, what, what);
+        allowed.await.unwrap();
+    };
+    allow(".*").await;
+    let url = vhost.url().replace("guest:guest", &format!("{user}:word"));
+    let driver = driver(&durable(&url));
+    let (_listener, inbox) = serve(&driver, "topic-a", "server-1").await;
+    send(&driver, mandatory(to_topic("topic-a"), "before"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "before");
+    allow("^$").await;
+    // Permissions are asked for again on a new connection.
+    vhost.close_connections("by the test").await.unwrap();
+    let sending = send(&driver, message(to_topic("topic-a"), "during"));
+    let granted = async {
+        // Longer than a refusal is borne that was never preceded by a message that was taken.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        allow(".*").await;
+    };
+    let (sent, ()) = tokio::join!(sending, granted);
+    sent.unwrap();
+    assert_eq!(inbox.body().await, "during");
+
+    // Where nothing was ever taken, waiting is of no use.
+    allow("^(openstack|topic.*)$").await;
+    vhost.close_connections("by the test").await.unwrap();
+    let elsewhere = Destination::Topic {
+        exchange: Some("forbidden"),
+        topic: "t",
+    };
+    let start = Instant::now();
+    let error = send(&driver, message(elsewhere, "{}")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AccessRefused);
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+    within(driver.close()).await;
 }
