@@ -398,8 +398,10 @@ impl Publisher {
         }
         if !way.alone {
             let window = match parcel.lane() {
-                LaneKind::Main => Some(self.windows.enter(&parcel.address.routing_key).await),
                 LaneKind::Fanout => None,
+                LaneKind::Main | LaneKind::Notification => {
+                    Some(self.windows.enter(&parcel.address.routing_key).await)
+                }
             };
             let lane = self.lane(parcel.lane(), session).await?;
             wait_while_blocked(session, lane.blocked.clone()).await;
