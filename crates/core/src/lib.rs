@@ -5,6 +5,7 @@ pub mod context;
 pub mod driver;
 pub mod error;
 pub mod events;
+mod ids;
 mod lock;
 pub mod memory;
 mod replies;

@@ -25,8 +25,10 @@ use crate::driver::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::lock;
+use crate::replies::cancel::{Cancels, Entered, Running, deliver};
 use crate::replies::slot::{Ending, Slot};
 
+mod cancel;
 pub(crate) mod slot;
 
 /// A confirmation that is handled this shortly after the loss was noticed was sent before it.
@@ -43,7 +45,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Replies {
     shared: Arc<Shared>,
     listener: Mutex<Option<Box<dyn Listener>>>,
-    reaper: Mutex<Option<JoinHandle<()>>>,
+    /// The reaper, and the one who tells servers what was given up.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -53,6 +56,8 @@ struct Shared {
     alarm: Notify,
     /// Deliveries have stopped.
     interrupted: watch::Sender<bool>,
+    cancels: Cancels,
+    running: Arc<Running>,
 }
 
 struct State {
@@ -104,7 +109,8 @@ pub(crate) struct Registered {
 impl Replies {
     /// Subscribes, and starts the reaper.
     pub(crate) async fn start(driver: Arc<dyn Driver>) -> Result<Arc<Self>> {
-        let shared = Arc::new(Shared::new());
+        let (cancels, given_up) = Cancels::new();
+        let shared = Arc::new(Shared::new(cancels));
         let inbox = Arc::clone(&shared) as Arc<dyn Inbox>;
         let listener = driver.listen(Subscription::Replies, inbox).await?;
         let Some(address) = listener.address() else {
@@ -122,10 +128,11 @@ impl Replies {
             }
         }
         let reaper = tokio::spawn(reap(Arc::clone(&shared)));
+        let messenger = tokio::spawn(deliver(driver, given_up));
         Ok(Arc::new(Self {
             shared,
             listener: Mutex::new(Some(listener)),
-            reaper: Mutex::new(Some(reaper)),
+            tasks: Mutex::new(vec![reaper, messenger]),
         }))
     }
 
@@ -212,7 +219,19 @@ impl Replies {
         drop(slot);
     }
 
-    /// Fails what waits, ends the subscription and joins the reaper.
+    /// Tells the server that runs a call that nobody waits for it any more, if it said where. Does not wait.
+    pub(crate) fn cancel(&self, id: MsgId, slot: &Slot) {
+        if let Some(queue) = slot.taken_at() {
+            self.shared.cancels.leave(&queue, id);
+        }
+    }
+
+    /// Lets callers cancel a request that runs here, until the guard goes.
+    pub(crate) fn let_cancel(&self, id: MsgId, given_up: Arc<Notify>) -> Entered {
+        self.shared.running.enter(id, given_up)
+    }
+
+    /// Fails what waits, ends the subscription and joins the tasks. What was given up and not told yet is not told.
     pub(crate) async fn close(&self) {
         self.shared.end(Ended::Closed, Error::closed);
         let listener = lock(&self.listener).take();
@@ -224,10 +243,11 @@ impl Replies {
                 "the reply listener did not close in time"
             );
         }
-        let reaper = lock(&self.reaper).take();
-        if let Some(reaper) = reaper {
-            // It ends at once: `end` rang its alarm. A panic in it was reported by the runtime.
-            let _ = reaper.await;
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        for task in tasks {
+            task.abort();
+            // It ends at once. A panic in it was reported by the runtime.
+            let _ = task.await;
         }
     }
 }
@@ -235,14 +255,14 @@ impl Replies {
 impl Drop for Replies {
     fn drop(&mut self) {
         self.shared.end(Ended::Closed, Error::closed);
-        if let Some(reaper) = lock(&self.reaper).take() {
-            reaper.abort();
+        for task in lock(&self.tasks).drain(..) {
+            task.abort();
         }
     }
 }
 
 impl Shared {
-    fn new() -> Self {
+    fn new(cancels: Cancels) -> Self {
         Self {
             dead: AtomicBool::new(false),
             state: Mutex::new(State {
@@ -256,6 +276,8 @@ impl Shared {
             }),
             alarm: Notify::new(),
             interrupted: watch::Sender::new(false),
+            cancels,
+            running: Arc::default(),
         }
     }
 
@@ -292,6 +314,18 @@ impl Shared {
             slot.end(Ending::TimedOut(which));
         }
         next
+    }
+
+    /// A server tells where a call can be cancelled. If its caller has given up meanwhile, it is cancelled at once.
+    fn taken(&self, reply: &Reply) {
+        let Some((id, queue)) = reply.msg_id().zip(reply.control_queue()) else {
+            return;
+        };
+        let slot = self.lock().calls.get_mut(id).map(|slot| Arc::clone(slot));
+        match slot {
+            Some(slot) => slot.note_taken(queue),
+            None => self.cancels.leave(queue, id),
+        }
     }
 
     /// Calls learn that their replies would go to a queue that cannot be had any more.
@@ -361,12 +395,21 @@ impl Inbox for Shared {
             }
         };
         delivery.ack();
+        if reply.is_cancel() {
+            if let Some(id) = reply.msg_id() {
+                self.running.cancel(id);
+            }
+            return;
+        }
         let now = Instant::now().into_std();
         let handled = self.lock().calls.handle_reply(now, &reply);
         match handled {
             Handled::Finished(slot, outcome) => slot.end(Ending::Reply(outcome)),
-            Handled::Progress => {}
-            Handled::Unknown => debug!("dropped a reply that no call waits for"),
+            Handled::Progress => self.taken(&reply),
+            Handled::Unknown => {
+                debug!("dropped a reply that no call waits for");
+                self.taken(&reply);
+            }
         }
     }
 

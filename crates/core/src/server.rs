@@ -13,7 +13,7 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -74,6 +74,8 @@ pub(crate) trait Work: Send + Sync + Sized + 'static {
 pub(crate) struct Received {
     pub(crate) delivery: Delivery,
     pub(crate) at: Instant,
+    /// The time of day that was.
+    pub(crate) clock: SystemTime,
     /// The lane in which it has a place already.
     pub(crate) lane: Option<Lane>,
 }
@@ -266,6 +268,7 @@ impl<W: Work> Inbox for Floor<W> {
         let received = Received {
             delivery,
             at: Instant::now(),
+            clock: SystemTime::now(),
             lane: None,
         };
         let Some(this) = self.this.upgrade() else {

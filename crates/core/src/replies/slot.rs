@@ -44,6 +44,8 @@ struct State {
     lost: bool,
     emptied: bool,
     sent_at: Option<Instant>,
+    /// Where the server that runs the request can be told that nobody waits any more.
+    control_queue: Option<String>,
     waker: Option<Waker>,
 }
 
@@ -55,6 +57,16 @@ impl Slot {
             state.ending = Some(ending);
         }
         wake(state);
+    }
+
+    /// Notes where the call can be cancelled.
+    pub(crate) fn note_taken(&self, control_queue: &str) {
+        self.lock().control_queue = Some(control_queue.to_owned());
+    }
+
+    /// Where the call can be cancelled, if a server runs it that told.
+    pub(crate) fn taken_at(&self) -> Option<String> {
+        self.lock().control_queue.take()
     }
 
     /// Notes that the bus took the request.

@@ -12,8 +12,8 @@ use oslo_messaging_proto::wire::request::{Request, RequestHead, encode_request};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::ids;
 use crate::replies::Asked;
-use crate::rpc::ids;
 
 /// The method servers of this library know besides those of their endpoints.
 const METHOD: &str = "oslo_rpc_reply_again_ignore_errors";

@@ -48,6 +48,8 @@ pub(crate) struct Call<'a> {
     pub(crate) resend: bool,
     /// Whether the bus can tell that nobody would get a message.
     pub(crate) can_return: bool,
+    /// Whether the server is told when the caller gives up.
+    pub(crate) cancellable: bool,
 }
 
 /// Why one round of sending and waiting ended.
@@ -67,12 +69,17 @@ struct Place<'a> {
     replies: &'a Replies,
     id: MsgId,
     taken: bool,
+    /// Whoever runs the call may be told, through this.
+    cancel: Option<&'a Slot>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if self.taken {
             self.replies.forget(self.id);
+        }
+        if let Some(slot) = self.cancel {
+            self.replies.cancel(self.id, slot);
         }
     }
 }
@@ -87,10 +94,14 @@ impl Call<'_> {
             replies: self.replies,
             id: self.id,
             taken: true,
+            cancel: self.cancellable.then_some(&*registered.slot),
         };
         let ending = self.follow(&registered).await?;
         // Whoever left the outcome has taken the call out already.
         place.taken = false;
+        if let Ending::Reply(_) = ending {
+            place.cancel = None;
+        }
         match ending {
             Ending::Reply(outcome) => Ok(outcome),
             Ending::TimedOut(which) => Err(self.timed_out(Some(which), None)),

@@ -1,34 +1,33 @@
-//! The RPC client: checks what is asked, encodes the request once, and sends it as a call or a cast.
+//! The RPC client as its user sees it: options, calls, casts.
 //!
-//! Waiting is the job of `rpc/call.rs`; replies arrive in `replies.rs`.
+//! A request passes the client's layers (`rpc/layer.rs`), if it has any, and is then sent by `client/send.rs`.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use oslo_messaging_proto::json::raw::RawJson;
-use oslo_messaging_proto::json::value::Value;
 use oslo_messaging_proto::name::IntoName;
-use oslo_messaging_proto::state::calls::Outcome;
-use oslo_messaging_proto::target::{Target, TargetError};
-use oslo_messaging_proto::version::{Version, acceptable};
+use oslo_messaging_proto::target::Target;
+use oslo_messaging_proto::version::acceptable;
 use oslo_messaging_proto::wire::context::Context;
-use oslo_messaging_proto::wire::ids::UniqueId;
-use oslo_messaging_proto::wire::request::{CallHead, RequestHead, encode_request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use tracing::{Instrument, Span, debug_span, field};
+use tracing::{Instrument, debug_span, field};
 
-use crate::driver::{Destination, Outgoing, Retry, deadline_after};
-use crate::error::{Error, ErrorKind, Result};
+use crate::driver::Retry;
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::{Error, Result};
 use crate::rpc::address::Address;
-use crate::rpc::call::Call;
-use crate::rpc::ids;
+use crate::rpc::batch::Batch;
+use crate::rpc::client::send::{bad_version, deserialize_result};
+use crate::rpc::layer::ClientLayer;
 use crate::serializer::Serializer;
 use crate::transport::Transport;
+
+pub(crate) mod send;
 
 /// Calls and casts methods of a target.
 ///
@@ -59,6 +58,8 @@ pub struct RpcClient {
     to: Address,
     options: Options,
     serializer: Option<Arc<dyn Serializer>>,
+    /// The outermost first.
+    layers: Arc<[Arc<dyn ClientLayer>]>,
 }
 
 #[derive(Clone)]
@@ -69,6 +70,10 @@ struct Options {
     version_cap: Option<Arc<str>>,
     at_least_once: bool,
     resend: bool,
+    deadline: Option<Instant>,
+    inherit_deadline: bool,
+    cancellable: bool,
+    idempotent: bool,
 }
 
 impl RpcClient {
@@ -83,12 +88,17 @@ impl RpcClient {
             version_cap: None,
             at_least_once: false,
             resend: true,
+            deadline: None,
+            inherit_deadline: false,
+            cancellable: false,
+            idempotent: false,
         };
         Self {
             transport,
             to: Address::of(&target),
             options,
             serializer: None,
+            layers: Arc::default(),
         }
     }
 
@@ -188,6 +198,115 @@ impl RpcClient {
         self
     }
 
+    /// Sets or clears a point in time at which calls and casts end, whatever their timeout: one deadline for all that is done
+    /// with this client from now on.
+    ///
+    /// ```no_run
+    /// # async fn doc(client: oslo_messaging_core::rpc::RpcClient) -> oslo_messaging_core::error::Result<()> {
+    /// use std::time::Duration;
+    /// use oslo_messaging_core::context::Context;
+    /// use tokio::time::Instant;
+    ///
+    /// // Both together take no longer than five seconds.
+    /// let hurried = client.prepare().deadline(Instant::now() + Duration::from_secs(5));
+    /// let _: bool = hurried.call(&Context::new(), "ping", ()).await?;
+    /// let _: bool = hurried.call(&Context::new(), "pong", ()).await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.options.deadline = deadline.into();
+        self
+    }
+
+    /// Whether what a handler sends ends when the handler's own caller stops waiting
+    /// ([`deadline::current`](crate::rpc::deadline::current)): nested calls do not outlive the outer one. Default false.
+    ///
+    /// ```no_run
+    /// # fn doc(client: oslo_messaging_core::rpc::RpcClient) {
+    /// let nested = client.prepare().inherit_deadline(true);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn inherit_deadline(mut self, inherit: bool) -> Self {
+        self.options.inherit_deadline = inherit;
+        self
+    }
+
+    /// Whether a call that is given up, because its future is dropped or its time is up, ends its handler too, if a server of
+    /// this library runs it: the handler's future is dropped where it waits. Default false.
+    ///
+    /// Servers of the reference take no notice and run to the end. Ours tell the caller once, after 50 ms, where to cancel;
+    /// shorter calls cost nothing more.
+    ///
+    /// ```no_run
+    /// # async fn doc(client: oslo_messaging_core::rpc::RpcClient) {
+    /// use std::time::Duration;
+    /// use oslo_messaging_core::context::Context;
+    ///
+    /// let context = Context::new();
+    /// let long = client.prepare().cancellable(true);
+    /// // The server stops working on it after two seconds.
+    /// let _ = tokio::time::timeout(Duration::from_secs(2), long.call::<_, u64>(&context, "count", ())).await;
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn cancellable(mut self, cancellable: bool) -> Self {
+        self.options.cancellable = cancellable;
+        self
+    }
+
+    /// Whether methods may run more than once for one call. Layers that send again
+    /// ([`Retrying`](crate::rpc::retry::Retrying), [`Hedging`](crate::rpc::hedge::Hedging)) ask for it. Default false.
+    ///
+    /// ```no_run
+    /// # fn doc(client: oslo_messaging_core::rpc::RpcClient) {
+    /// let reads = client.prepare().idempotent(true);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.options.idempotent = idempotent;
+        self
+    }
+
+    /// Adds a layer, around those added before.
+    ///
+    /// ```no_run
+    /// # fn doc(client: oslo_messaging_core::rpc::RpcClient) {
+    /// use oslo_messaging_core::rpc::retry::Retrying;
+    ///
+    /// let stubborn = client.layer(Retrying::new().attempts(5));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn layer(mut self, layer: impl ClientLayer) -> Self {
+        let layer = Arc::new(layer) as Arc<dyn ClientLayer>;
+        self.layers = std::iter::once(layer)
+            .chain(self.layers.iter().cloned())
+            .collect();
+        self
+    }
+
+    /// Starts a batch: many calls, of this client or of others, a bounded number of them at once.
+    ///
+    /// ```no_run
+    /// # async fn doc(client: oslo_messaging_core::rpc::RpcClient) {
+    /// use oslo_messaging_core::context::Context;
+    ///
+    /// let context = Context::new();
+    /// let mut batch = client.batch(&context).concurrency(8);
+    /// for node in ["node-1", "node-2"] {
+    ///     batch.call_on(&client.prepare().server(node), "ping", ());
+    /// }
+    /// let alive = batch.run::<bool>().await;
+    /// assert_eq!(alive.len(), 2);
+    /// # }
+    /// ```
+    pub fn batch<'a>(&'a self, ctx: &'a Context) -> Batch<'a> {
+        Batch::new(self, ctx)
+    }
+
     /// Lets context, arguments and results pass through `serializer`.
     #[must_use]
     pub fn serializer(mut self, serializer: impl Serializer) -> Self {
@@ -267,15 +386,13 @@ impl RpcClient {
             topic = self.to.topic.as_deref(),
             msg_id = field::Empty
         );
-        let call = self.call_within(ctx, method, args, &span);
+        let call = self.call_layered(ctx, method, args, &span);
         let outcome = if span.is_disabled() {
             call.await
         } else {
             call.instrument(span.clone()).await
         };
-        outcome
-            .and_then(read_outcome)
-            .map_err(|error| self.name(error, method))
+        outcome.map_err(|error| self.name(error, method))
     }
 
     /// Sends a request that nobody answers, to one server or, as a fanout, to all.
@@ -289,168 +406,13 @@ impl RpcClient {
     /// Dropping the future leaves open whether the message goes out.
     pub async fn cast<A: Serialize>(&self, ctx: &Context, method: &str, args: A) -> Result<()> {
         let span = debug_span!("rpc.cast", method, topic = self.to.topic.as_deref());
-        let cast = self.cast_within(ctx, method, args);
+        let cast = self.cast_layered(ctx, method, args);
         let sent = if span.is_disabled() {
             cast.await
         } else {
             cast.instrument(span).await
         };
         sent.map_err(|error| self.name(error, method))
-    }
-
-    async fn call_within<A: Serialize>(
-        &self,
-        ctx: &Context,
-        method: &str,
-        args: A,
-        span: &Span,
-    ) -> Result<Outcome> {
-        let started = Instant::now();
-        let timeout = self.effective_timeout();
-        let deadline = deadline_after(started, timeout);
-        let destination = self.check(true)?;
-        let replies = self.transport.replies(deadline, self.options.retry).await?;
-        let id = ids::msg_id();
-        if !span.is_disabled() {
-            span.record("msg_id", field::display(&id));
-        }
-        let reply_queue = replies.address();
-        let head = CallHead {
-            msg_id: id,
-            reply_q: &reply_queue,
-            monitor: self.options.call_monitor_timeout,
-            deadline: None,
-            cancellable: false,
-        };
-        let unique_id = ids::unique_id();
-        let body = self.encode(ctx, method, args, Some(head), unique_id)?;
-        let mut request = self.outgoing(destination, body, deadline);
-        request.expires = Some(timeout);
-        let call = Call {
-            driver: &**self.transport.driver(),
-            replies: &replies,
-            id,
-            unique_id,
-            request,
-            reply_queue,
-            started,
-            deadline,
-            resend: self.options.resend,
-            can_return: self.transport.capabilities().mandatory,
-        };
-        call.run(self.options.call_monitor_timeout).await
-    }
-
-    async fn cast_within<A: Serialize>(&self, ctx: &Context, method: &str, args: A) -> Result<()> {
-        let destination = self.check(false)?;
-        let deadline = deadline_after(Instant::now(), self.effective_timeout());
-        let body = self.encode(ctx, method, args, None, ids::unique_id())?;
-        self.transport
-            .driver()
-            .send(self.outgoing(destination, body, deadline))
-            .await
-    }
-
-    /// All that can be refused before anything is sent.
-    fn check(&self, call: bool) -> Result<Destination<'_>> {
-        self.transport.check_rpc()?;
-        if call && self.to.fanout {
-            return Err(self.invalid("A call cannot be used with fanout"));
-        }
-        if let Some(version) = self.to.version.as_deref()
-            && version.parse::<Version>().is_err()
-        {
-            return Err(bad_version(version));
-        }
-        if !self.can_send_version(None)? {
-            return Err(self.above_cap());
-        }
-        self.to
-            .destination()
-            .ok_or_else(|| self.invalid(&TargetError::NoTopicToSend.to_string()))
-    }
-
-    fn encode<A: Serialize>(
-        &self,
-        ctx: &Context,
-        method: &str,
-        args: A,
-        call: Option<CallHead<'_>>,
-        unique_id: UniqueId,
-    ) -> Result<Bytes> {
-        let head = RequestHead {
-            method,
-            namespace: self.to.namespace.as_deref(),
-            version: self.to.version.as_deref(),
-            call,
-            unique_id,
-        };
-        let sent_context = match &self.serializer {
-            None => Cow::Borrowed(ctx),
-            Some(serializer) => Cow::Owned(serializer.serialize_context(ctx)?),
-        };
-        let encoded = match self.entity_serializer() {
-            None => encode_request(&head, &args, &sent_context),
-            Some(serializer) => encode_request(
-                &head,
-                &serialize_args(serializer, ctx, &args)?,
-                &sent_context,
-            ),
-        };
-        encoded.map_err(Error::from)
-    }
-
-    fn outgoing<'a>(
-        &self,
-        destination: Destination<'a>,
-        body: Bytes,
-        deadline: Instant,
-    ) -> Outgoing<'a> {
-        let mut message = Outgoing::new(destination, body);
-        message.deadline = Some(deadline);
-        message.retry = self.options.retry;
-        message.mandatory = self.options.at_least_once && !self.to.fanout;
-        message
-    }
-
-    fn effective_timeout(&self) -> Duration {
-        self.options
-            .timeout
-            .unwrap_or(self.transport.options().rpc_response_timeout)
-    }
-
-    fn entity_serializer(&self) -> Option<&dyn Serializer> {
-        self.serializer
-            .as_deref()
-            .filter(|serializer| serializer.wants_entities())
-    }
-
-    fn invalid(&self, what: &str) -> Error {
-        Error::new(
-            ErrorKind::InvalidTarget,
-            format!("{what}:{}", self.to.to_target()),
-        )
-    }
-
-    fn above_cap(&self) -> Error {
-        let version = self.to.version.as_deref().unwrap_or("None");
-        let cap = self.options.version_cap.as_deref().unwrap_or("None");
-        Error::new(
-            ErrorKind::VersionCap,
-            format!(
-                "Requested message version, {version} is incompatible.  It needs to be equal in major \
-                 version and less than or equal in minor version as the specified version cap {cap}."
-            ),
-        )
-    }
-
-    /// Names what an error is about.
-    fn name(&self, error: Error, method: &str) -> Error {
-        let error = error.with_method(method);
-        match self.to.topic.as_deref() {
-            Some(topic) => error.with_topic(topic),
-            None => error,
-        }
     }
 }
 
@@ -460,50 +422,4 @@ impl fmt::Debug for RpcClient {
             .field("target", &self.to.to_target())
             .finish_non_exhaustive()
     }
-}
-
-pub(crate) fn read_outcome(outcome: Outcome) -> Result<RawJson> {
-    match outcome {
-        Outcome::Result(result) => Ok(result),
-        Outcome::Failure(failure) => Err(Error::from_failure(failure)),
-        Outcome::Malformed(fault) => Err(Error::new(
-            ErrorKind::Decode,
-            "the method failed, why cannot be read",
-        )
-        .with_source(fault)),
-        _ => Err(Error::new(
-            ErrorKind::Decode,
-            "the call ended in a way this build does not know",
-        )),
-    }
-}
-
-fn serialize_args<A: Serialize>(
-    serializer: &dyn Serializer,
-    ctx: &Context,
-    args: &A,
-) -> Result<Value> {
-    let mut args: Value = RawJson::from_value(args)?.parse()?;
-    if let Value::Object(entries) = &mut args {
-        for (_, value) in entries.iter_mut() {
-            *value = serializer.serialize_entity(ctx, std::mem::take(value))?;
-        }
-    }
-    Ok(args)
-}
-
-fn deserialize_result<R: DeserializeOwned>(
-    serializer: &dyn Serializer,
-    ctx: &Context,
-    raw: &RawJson,
-) -> Result<R> {
-    let value = serializer.deserialize_entity(ctx, raw.to_value()?)?;
-    Ok(RawJson::from_value(&value)?.parse()?)
-}
-
-fn bad_version(version: &str) -> Error {
-    Error::new(
-        ErrorKind::InvalidTarget,
-        format!("Version must contain a major and minor integer. Got {version}"),
-    )
 }

@@ -23,12 +23,12 @@ use crate::driver::{
     Destination, Inbox, Listener, Outgoing, Prefetch, Retry, Subscription, deadline_after,
 };
 use crate::error::Result;
+use crate::ids;
 use crate::rpc::call::Call;
-use crate::rpc::client::read_outcome;
+use crate::rpc::client::send::read_outcome;
 use crate::rpc::dispatcher::{Dispatch, Found};
 use crate::rpc::endpoint::MethodInfo;
 use crate::rpc::handle::WAITING_LIMIT;
-use crate::rpc::ids;
 use crate::rpc::intake::Acknowledge;
 use crate::rpc::replier::{Replier, ReplyTo};
 use crate::rpc::service::{Plan, Service};
@@ -153,6 +153,7 @@ pub async fn call(
         deadline,
         resend: true,
         can_return: transport.capabilities().mandatory,
+        cancellable: false,
     };
     read_outcome(call.run(monitor).await?)
 }
@@ -385,6 +386,7 @@ impl ForeignServer {
             executor: Executor::Async,
             concurrency,
             acknowledge: Acknowledge::Before,
+            transport: transport.clone(),
         });
         let floor = Floor::new(service, concurrency, WAITING_LIMIT);
         info!(topic, server, concurrency, "serving another language");

@@ -58,6 +58,8 @@ pub struct ServerStats {
     pub failed: u64,
     /// Requests not served, since their callers had given up while they waited here.
     pub expired: u64,
+    /// Handlers that were dropped because their callers gave up.
+    pub cancelled: u64,
     /// Requests not served, since they had come before.
     pub duplicates: u64,
     /// Messages that could not be read.
@@ -270,6 +272,7 @@ impl Recipe {
             executor: self.executor,
             concurrency,
             acknowledge: self.acknowledge,
+            transport: self.transport.clone(),
         });
         let floor = Floor::new(service, concurrency, WAITING_LIMIT);
         let prefetch = self
@@ -319,6 +322,7 @@ pub(crate) fn stats(floor: &Floor<Service>) -> ServerStats {
         served: count(&service.counters.served),
         failed: count(&service.counters.failed),
         expired: count(&service.counters.expired),
+        cancelled: count(&service.counters.cancelled),
         duplicates: count(&service.counters.duplicates),
         rejected: count(&service.counters.rejected),
         replies_dropped: service.replier().dropped(),

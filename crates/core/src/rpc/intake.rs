@@ -1,6 +1,6 @@
 //! How a server takes a request: what it does with each delivery before a method runs, and when it settles it.
 //!
-//! Order: expired? decode (else reject), question after a reply?, a place for the method, duplicate?, acknowledge. What is
+//! Order: decode (else reject), expired? question after a reply?, a place for the method, duplicate?, acknowledge. What is
 //! acknowledged before it runs is run at most once. What is acknowledged afterwards is run at least once: the bus has it
 //! until its reply is out, and hands it to another server if this one dies.
 
@@ -18,6 +18,7 @@ use tracing::{debug, error, warn};
 use crate::driver::Delivery;
 use crate::lock::lock;
 use crate::rpc::again::Question;
+use crate::rpc::deadline;
 use crate::rpc::dispatcher::{Dispatch, Found};
 use crate::rpc::replier::ReplyTo;
 use crate::rpc::service::{Service, count};
@@ -78,6 +79,8 @@ pub(crate) struct Admitted<'a, D: Dispatch> {
     pub(crate) place: Option<Place<Service<D>>>,
     /// Still to be acknowledged.
     pub(crate) unsettled: Option<Unsettled<'a>>,
+    /// When its caller stops waiting.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Intake {
@@ -128,14 +131,7 @@ impl<D: Dispatch> Service<D> {
     ) -> Accepted<'_, D> {
         let place = received.lane.take().map(|lane| floor.place(lane));
         let now = Instant::now();
-        let waited = now.duration_since(received.at);
         let delivery = &received.delivery;
-        if delivery.expiry().is_some_and(|expiry| waited >= expiry) {
-            debug!("dropped a request whose caller has given up while it waited here");
-            count(&self.counters.expired);
-            received.delivery.ack();
-            return Accepted::Nothing;
-        }
         let request = match Request::decode(delivery.body()) {
             Ok(request) => request,
             Err(fault) => {
@@ -145,6 +141,14 @@ impl<D: Dispatch> Service<D> {
                 return Accepted::Nothing;
             }
         };
+        let came = (received.at, received.clock);
+        let deadline = deadline::of_request(came, received.delivery.expiry(), request.deadline());
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            debug!("dropped a request whose caller has given up while it waited");
+            count(&self.counters.expired);
+            received.delivery.ack();
+            return Accepted::Nothing;
+        }
         if let Some(question) = Question::read(&request) {
             received.delivery.ack();
             return self.find_replies(question);
@@ -176,6 +180,7 @@ impl<D: Dispatch> Service<D> {
             found,
             place,
             unsettled,
+            deadline,
         })
     }
 

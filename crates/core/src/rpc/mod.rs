@@ -3,20 +3,25 @@
 pub mod access;
 mod address;
 mod again;
+pub mod batch;
 mod call;
+mod cancellation;
 pub mod client;
+pub mod deadline;
 mod dispatcher;
 pub mod endpoint;
 mod failure;
 pub mod foreign;
 mod handle;
+pub mod hedge;
 pub mod hook;
-mod ids;
 mod intake;
+pub mod layer;
 mod panics;
 pub mod ping;
 mod recent;
 mod replier;
+pub mod retry;
 pub mod server;
 mod service;
 

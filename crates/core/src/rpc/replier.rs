@@ -19,9 +19,9 @@ use tracing::{debug, error, warn};
 
 use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry, deadline_after};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ids::unique_id;
 use crate::lock::lock;
 use crate::rpc::failure::with_last_line;
-use crate::rpc::ids::unique_id;
 use crate::server::Work;
 use crate::server::permit::Permit;
 
@@ -157,6 +157,16 @@ impl Replier {
                 debug!(msg_id = to.msg_id, error = %fault, "a heartbeat was not sent");
                 fault.kind() != ErrorKind::Undeliverable
             }
+        }
+    }
+
+    /// Tells a caller where its call can be cancelled.
+    pub(crate) async fn offer_cancellation(&self, to: &ReplyTo, at: &str, within: Duration) {
+        let sealed = ReplyBody::taken(at).finish(&to.msg_id, unique_id());
+        let mut message = self.outgoing(to, sealed.into_body());
+        message.deadline = Some(deadline_after(Instant::now(), within));
+        if let Err(fault) = self.driver.send(message).await {
+            debug!(msg_id = to.msg_id, error = %fault, "the caller was not told where to cancel");
         }
     }
 

@@ -15,10 +15,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span, debug, debug_span, error};
 
+use crate::ids::unique_id;
 use crate::lock::lock;
+use crate::rpc::cancellation::{Cancellation, given_up};
+use crate::rpc::deadline;
 use crate::rpc::dispatcher::{Dispatch, Dispatcher, Found};
 use crate::rpc::failure::with_last_line;
-use crate::rpc::ids::unique_id;
 use crate::rpc::intake::{Accepted, Acknowledge, Admitted, Intake, regular_id, reply_to};
 use crate::rpc::panics::caught;
 use crate::rpc::recent::RecentReplies;
@@ -27,6 +29,7 @@ use crate::server::executor::Executor;
 use crate::server::permit::Permit;
 use crate::server::threads::Threads;
 use crate::server::{Floor, Received, Work};
+use crate::transport::Transport;
 
 /// Methods with this ending are expected to be missing now and then (parity RS14).
 const IGNORE_ERRORS: &str = "_ignore_errors";
@@ -36,6 +39,7 @@ pub(crate) struct Service<D = Dispatcher> {
     topic: String,
     pub(crate) dispatcher: Arc<D>,
     replier: Arc<Replier>,
+    transport: Transport,
     pub(super) intake: Intake,
     pub(super) recent: Mutex<RecentReplies>,
     executor: Executor,
@@ -55,6 +59,7 @@ pub(crate) struct Plan<D> {
     pub(crate) executor: Executor,
     pub(crate) concurrency: NonZeroUsize,
     pub(crate) acknowledge: Acknowledge,
+    pub(crate) transport: Transport,
 }
 
 /// What was done, counted since the start.
@@ -63,6 +68,7 @@ pub(crate) struct Counters {
     pub(crate) served: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) expired: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
     pub(crate) duplicates: AtomicU64,
     pub(crate) rejected: AtomicU64,
 }
@@ -73,6 +79,7 @@ impl<D: Dispatch> Service<D> {
             topic: plan.topic,
             dispatcher: plan.dispatcher,
             replier: Arc::new(plan.replier),
+            transport: plan.transport,
             intake: Intake::new(plan.acknowledge),
             recent: Mutex::default(),
             executor: plan.executor,
@@ -93,19 +100,20 @@ impl<D: Dispatch> Service<D> {
         floor: &Arc<Floor<Self>>,
         request: Request,
         found: Result<Found, Failure>,
+        deadline: Option<Instant>,
         span: Span,
     ) -> Option<ReplyBody> {
         let on_thread = self.executor == Executor::Threading
             || found.as_ref().is_ok_and(|found| found.info.blocking);
         if !on_thread {
-            let run = self.run_here(request, found);
+            let run = self.run_here(request, found, deadline);
             if span.is_disabled() {
                 return run.await;
             }
             return run.instrument(span).await;
         }
         let floor = Arc::clone(floor);
-        let job = async move { floor.work.run_here(request, found).await };
+        let job = async move { floor.work.run_here(request, found, deadline).await };
         let threads = self.threads.get_or_init(|| Threads::new(self.concurrency));
         match threads.run(job.instrument(span.clone())).await {
             Ok(body) => body,
@@ -126,8 +134,10 @@ impl<D: Dispatch> Service<D> {
         &self,
         mut request: Request,
         found: Result<Found, Failure>,
+        deadline: Option<Instant>,
     ) -> Option<ReplyBody> {
-        match caught(self.dispatcher.run(&mut request, found)).await {
+        let run = caught(self.dispatcher.run(&mut request, found));
+        match deadline::within(deadline, run).await {
             Ok(Some(body)) => {
                 count(&self.counters.served);
                 Some(body)
@@ -202,6 +212,7 @@ impl<D: Dispatch> Work for Service<D> {
             found,
             place,
             unsettled,
+            deadline,
         } = admitted;
         let (to, id) = (reply_to(&request), regular_id(&request));
         let span = debug_span!(
@@ -216,7 +227,22 @@ impl<D: Dispatch> Work for Service<D> {
                 .as_ref()
                 .zip(interval)
                 .map(|(to, every)| self.heartbeats(floor, to, every));
-            self.run(floor, request, found, span.clone()).await
+            let cancellation = to
+                .as_ref()
+                .filter(|_| request.is_cancellable())
+                .and_then(|to| {
+                    let spawn = |offer| floor.spawn(offer);
+                    Cancellation::offer(to, &self.replier, &self.transport, spawn)
+                });
+            tokio::select! {
+                biased;
+                body = self.run(floor, request, found, deadline, span.clone()) => body,
+                () = given_up(cancellation.as_ref()) => {
+                    debug!(parent: &span, "ended a handler whose caller gave up");
+                    count(&self.counters.cancelled);
+                    None
+                }
+            }
         };
         // The next of its method need not wait for the reply.
         drop(place);

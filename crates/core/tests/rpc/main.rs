@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod answering;
+mod batches;
 mod calling;
+mod cancelling;
 mod client;
+mod deadlines;
 mod dispatch;
 mod duplicates;
 mod endpoints;
+mod layers;
 mod lost_queues;
 mod memory;
 mod policies;

@@ -42,10 +42,11 @@ const WITHOUT_TOKIO: [&str; 3] = [
 const AMQP_TOKIO: [&str; 3] = ["src/task", "src/handle", "src/lib.rs"];
 
 /// Modules of `core` by rank; each may see lower ranks and its own.
-const RANKS: [(&str, u8); 15] = [
+const RANKS: [(&str, u8); 16] = [
     ("error", 0),
     ("events", 0),
     ("lock", 0),
+    ("ids", 0),
     ("context", 0),
     ("target", 0),
     ("driver", 1),

@@ -1,0 +1,326 @@
+//! From an option set to a message: checks what is asked, encodes the request once, and sends it as a call or a cast.
+//!
+//! Waiting is the job of `rpc/call.rs`; replies arrive in `replies.rs`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use oslo_messaging_proto::json::raw::RawJson;
+use oslo_messaging_proto::json::value::Value;
+use oslo_messaging_proto::state::calls::Outcome;
+use oslo_messaging_proto::target::TargetError;
+use oslo_messaging_proto::version::Version;
+use oslo_messaging_proto::wire::context::Context;
+use oslo_messaging_proto::wire::ids::UniqueId;
+use oslo_messaging_proto::wire::request::{CallHead, RequestHead, encode_request};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tracing::{Span, field};
+
+use crate::driver::{Destination, Outgoing, deadline_after};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids;
+use crate::rpc::call::Call;
+use crate::rpc::client::RpcClient;
+use crate::rpc::deadline::{self, millis_after};
+use crate::rpc::layer::{ClientRequest, Next, Verb};
+use crate::serializer::Serializer;
+
+impl RpcClient {
+    /// Calls through the layers, if there are any.
+    pub(super) async fn call_layered<A: Serialize>(
+        &self,
+        ctx: &Context,
+        method: &str,
+        args: A,
+        span: &Span,
+    ) -> Result<RawJson> {
+        if self.layers.is_empty() {
+            let outcome = self.call_within(ctx, method, args, span).await?;
+            return read_outcome(outcome);
+        }
+        self.layered(Verb::Call, ctx, method, args).await
+    }
+
+    /// Casts through the layers, if there are any.
+    pub(super) async fn cast_layered<A: Serialize>(
+        &self,
+        ctx: &Context,
+        method: &str,
+        args: A,
+    ) -> Result<()> {
+        if self.layers.is_empty() {
+            return self.cast_within(ctx, method, args).await;
+        }
+        self.layered(Verb::Cast, ctx, method, args).await.map(drop)
+    }
+
+    async fn layered<A: Serialize>(
+        &self,
+        verb: Verb,
+        ctx: &Context,
+        method: &str,
+        args: A,
+    ) -> Result<RawJson> {
+        let deadline = self.deadline_of(Instant::now())?;
+        let args = RawJson::from_value(&args)?;
+        let inner = Self {
+            layers: Arc::default(),
+            ..self.clone()
+        };
+        let request = ClientRequest::new(inner.deadline(deadline), verb, ctx, method, args);
+        Next::new(&self.layers).run(request).await
+    }
+
+    /// Sends what has passed all layers.
+    pub(crate) async fn send_raw(
+        &self,
+        verb: Verb,
+        ctx: &Context,
+        method: &str,
+        args: &RawJson,
+    ) -> Result<RawJson> {
+        match verb {
+            Verb::Cast => {
+                self.cast_within(ctx, method, args).await?;
+                Ok(RawJson::null())
+            }
+            Verb::Call => {
+                let span = Span::current();
+                read_outcome(self.call_within(ctx, method, args, &span).await?)
+            }
+        }
+    }
+
+    /// Lowers the deadline, if one is given.
+    pub(crate) fn no_later_than(mut self, deadline: Option<Instant>) -> Self {
+        let both = self.options.deadline.into_iter().chain(deadline);
+        self.options.deadline = both.min();
+        self
+    }
+
+    /// Whether methods may run more than once for one call.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.options.idempotent
+    }
+
+    /// Whether it addresses any one of a topic's servers.
+    pub(crate) fn is_for_any_server(&self) -> bool {
+        matches!(self.to.destination(), Some(Destination::Topic { .. }))
+    }
+
+    async fn call_within<A: Serialize>(
+        &self,
+        ctx: &Context,
+        method: &str,
+        args: A,
+        span: &Span,
+    ) -> Result<Outcome> {
+        let started = Instant::now();
+        let deadline = self.deadline_of(started)?;
+        let timeout = deadline.saturating_duration_since(started);
+        let destination = self.check(true)?;
+        let replies = self.transport.replies(deadline, self.options.retry).await?;
+        let id = ids::msg_id();
+        if !span.is_disabled() {
+            span.record("msg_id", field::display(&id));
+        }
+        let reply_queue = replies.address();
+        let head = CallHead {
+            msg_id: id,
+            reply_q: &reply_queue,
+            monitor: self.options.call_monitor_timeout,
+            deadline: millis_after(SystemTime::now(), timeout),
+            cancellable: self.options.cancellable,
+        };
+        let unique_id = ids::unique_id();
+        let body = self.encode(ctx, method, args, Some(head), unique_id)?;
+        let mut request = self.outgoing(destination, body, deadline);
+        request.expires = Some(timeout);
+        let call = Call {
+            driver: &**self.transport.driver(),
+            replies: &replies,
+            id,
+            unique_id,
+            request,
+            reply_queue,
+            started,
+            deadline,
+            resend: self.options.resend,
+            can_return: self.transport.capabilities().mandatory,
+            cancellable: self.options.cancellable,
+        };
+        call.run(self.options.call_monitor_timeout).await
+    }
+
+    async fn cast_within<A: Serialize>(&self, ctx: &Context, method: &str, args: A) -> Result<()> {
+        let destination = self.check(false)?;
+        let deadline = self.deadline_of(Instant::now())?;
+        let body = self.encode(ctx, method, args, None, ids::unique_id())?;
+        self.transport
+            .driver()
+            .send(self.outgoing(destination, body, deadline))
+            .await
+    }
+
+    /// All that can be refused before anything is sent.
+    fn check(&self, call: bool) -> Result<Destination<'_>> {
+        self.transport.check_rpc()?;
+        if call && self.to.fanout {
+            return Err(self.invalid("A call cannot be used with fanout"));
+        }
+        if let Some(version) = self.to.version.as_deref()
+            && version.parse::<Version>().is_err()
+        {
+            return Err(bad_version(version));
+        }
+        if !self.can_send_version(None)? {
+            return Err(self.above_cap());
+        }
+        self.to
+            .destination()
+            .ok_or_else(|| self.invalid(&TargetError::NoTopicToSend.to_string()))
+    }
+
+    fn encode<A: Serialize>(
+        &self,
+        ctx: &Context,
+        method: &str,
+        args: A,
+        call: Option<CallHead<'_>>,
+        unique_id: UniqueId,
+    ) -> Result<Bytes> {
+        let head = RequestHead {
+            method,
+            namespace: self.to.namespace.as_deref(),
+            version: self.to.version.as_deref(),
+            call,
+            unique_id,
+        };
+        let sent_context = match &self.serializer {
+            None => Cow::Borrowed(ctx),
+            Some(serializer) => Cow::Owned(serializer.serialize_context(ctx)?),
+        };
+        let encoded = match self.entity_serializer() {
+            None => encode_request(&head, &args, &sent_context),
+            Some(serializer) => encode_request(
+                &head,
+                &serialize_args(serializer, ctx, &args)?,
+                &sent_context,
+            ),
+        };
+        encoded.map_err(Error::from)
+    }
+
+    fn outgoing<'a>(
+        &self,
+        destination: Destination<'a>,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Outgoing<'a> {
+        let mut message = Outgoing::new(destination, body);
+        message.deadline = Some(deadline);
+        message.retry = self.options.retry;
+        message.mandatory = self.options.at_least_once && !self.to.fanout;
+        message
+    }
+
+    /// When a call or cast that starts now has to be over.
+    pub(crate) fn deadline_of(&self, now: Instant) -> Result<Instant> {
+        let default = self.transport.options().rpc_response_timeout;
+        let own = deadline_after(now, self.options.timeout.unwrap_or(default));
+        let inherited = deadline::current().filter(|_| self.options.inherit_deadline);
+        let limits = self.options.deadline.into_iter().chain(inherited);
+        let until = limits.fold(own, Instant::min);
+        if until <= now {
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                "Timed out before anything was sent: the deadline has passed",
+            ));
+        }
+        Ok(until)
+    }
+
+    pub(super) fn entity_serializer(&self) -> Option<&dyn Serializer> {
+        self.serializer
+            .as_deref()
+            .filter(|serializer| serializer.wants_entities())
+    }
+
+    fn invalid(&self, what: &str) -> Error {
+        Error::new(
+            ErrorKind::InvalidTarget,
+            format!("{what}:{}", self.to.to_target()),
+        )
+    }
+
+    fn above_cap(&self) -> Error {
+        let version = self.to.version.as_deref().unwrap_or("None");
+        let cap = self.options.version_cap.as_deref().unwrap_or("None");
+        Error::new(
+            ErrorKind::VersionCap,
+            format!(
+                "Requested message version, {version} is incompatible.  It needs to be equal in major \
+                 version and less than or equal in minor version as the specified version cap {cap}."
+            ),
+        )
+    }
+
+    /// Names what an error is about.
+    pub(super) fn name(&self, error: Error, method: &str) -> Error {
+        let error = error.with_method(method);
+        match self.to.topic.as_deref() {
+            Some(topic) => error.with_topic(topic),
+            None => error,
+        }
+    }
+}
+
+pub(crate) fn read_outcome(outcome: Outcome) -> Result<RawJson> {
+    match outcome {
+        Outcome::Result(result) => Ok(result),
+        Outcome::Failure(failure) => Err(Error::from_failure(failure)),
+        Outcome::Malformed(fault) => Err(Error::new(
+            ErrorKind::Decode,
+            "the method failed, why cannot be read",
+        )
+        .with_source(fault)),
+        _ => Err(Error::new(
+            ErrorKind::Decode,
+            "the call ended in a way this build does not know",
+        )),
+    }
+}
+
+fn serialize_args<A: Serialize>(
+    serializer: &dyn Serializer,
+    ctx: &Context,
+    args: &A,
+) -> Result<Value> {
+    let mut args: Value = RawJson::from_value(args)?.parse()?;
+    if let Value::Object(entries) = &mut args {
+        for (_, value) in entries.iter_mut() {
+            *value = serializer.serialize_entity(ctx, std::mem::take(value))?;
+        }
+    }
+    Ok(args)
+}
+
+pub(super) fn deserialize_result<R: DeserializeOwned>(
+    serializer: &dyn Serializer,
+    ctx: &Context,
+    raw: &RawJson,
+) -> Result<R> {
+    let value = serializer.deserialize_entity(ctx, raw.to_value()?)?;
+    Ok(RawJson::from_value(&value)?.parse()?)
+}
+
+pub(super) fn bad_version(version: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidTarget,
+        format!("Version must contain a major and minor integer. Got {version}"),
+    )
+}
