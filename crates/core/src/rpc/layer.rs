@@ -223,7 +223,7 @@ impl<'a> ClientRequest<'a> {
     /// ```
     /// # use oslo_messaging_core::rpc::layer::ClientRequest;
     /// fn mark(request: &mut ClientRequest<'_>) {
-    ///     let _ = request.context_mut().insert("attempt", 2);
+    ///     let _ = request.context_mut().insert("attempt", &2);
     /// }
     /// ```
     pub fn context_mut(&mut self) -> &mut Context {
