@@ -166,6 +166,8 @@ pub struct Capabilities {
     pub history: bool,
     /// Where a notification has its context on this bus.
     pub context: ContextForm,
+    /// The prefetch that an option of the driver sets, whatever a [`Subscription`] asks for.
+    pub prefetch: Option<NonZeroU16>,
     /// How long a server goes on offering a reply to a reply queue that is missing; zero for a bus
     /// where a missing reply queue cannot come back (option `kombu_missing_consumer_retry_timeout`).
     pub reply_retry: Duration,
@@ -180,6 +182,7 @@ impl Capabilities {
         mandatory: false,
         history: false,
         context: ContextForm::Flat,
+        prefetch: None,
         reply_retry: Duration::ZERO,
     };
 

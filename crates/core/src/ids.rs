@@ -1,8 +1,9 @@
-//! New message ids. The only place of this crate that draws them.
+//! Ids of messages. The only place of this crate that draws them.
 
 use std::sync::OnceLock;
 
 use oslo_messaging_proto::wire::ids::{MsgId, UniqueId};
+use oslo_messaging_proto::wire::notification::NotificationId;
 
 /// An id for a call.
 pub(crate) fn msg_id() -> MsgId {
@@ -12,6 +13,11 @@ pub(crate) fn msg_id() -> MsgId {
 /// An id for a message.
 pub(crate) fn unique_id() -> UniqueId {
     UniqueId::from_random(random())
+}
+
+/// An id for a notification, whose copies share it.
+pub(crate) fn notification_id() -> NotificationId {
+    NotificationId::from_random(random())
 }
 
 /// 128 random bits without a system call for each: a fast generator for each thread, mixed with what

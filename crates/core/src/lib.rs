@@ -8,6 +8,7 @@ pub mod events;
 mod ids;
 mod lock;
 pub mod memory;
+pub mod notify;
 mod replies;
 pub mod rpc;
 pub mod serializer;

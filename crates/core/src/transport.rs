@@ -182,6 +182,20 @@ impl Transport {
         Ok(())
     }
 
+    /// Refuses what needs notifications on a driver without them, and everything after `close`.
+    pub(crate) fn check_notifications(&self) -> Result<()> {
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Err(Error::closed());
+        }
+        if !self.inner.capabilities.notifications {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the driver of this transport URL carries no notifications",
+            ));
+        }
+        Ok(())
+    }
+
     /// The reply listener, started if need be; connecting for it is tried as often as `retry` allows.
     pub(crate) async fn replies(&self, deadline: Instant, retry: Retry) -> Result<Arc<Replies>> {
         let cell = self.replies_cell();

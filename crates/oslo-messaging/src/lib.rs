@@ -13,6 +13,10 @@ pub use oslo_messaging_core::context::Context;
 pub use oslo_messaging_core::driver::{Health, Retry};
 pub use oslo_messaging_core::error::{Error, ErrorKind, RemoteError, Result};
 pub use oslo_messaging_core::events::{Event, Events};
+pub use oslo_messaging_core::notify::{
+    NotificationEndpoint, NotificationFilter, NotificationListener, NotificationOutcome,
+    NotificationResult, Notifier,
+};
 pub use oslo_messaging_core::rpc::{
     DefaultRpcAccessPolicy, Endpoint, ExplicitRpcAccessPolicy, IntoFailure, LegacyRpcAccessPolicy,
     RpcAccessPolicy, RpcClient, RpcServer,
@@ -20,17 +24,19 @@ pub use oslo_messaging_core::rpc::{
 pub use oslo_messaging_core::serializer::{NoOpSerializer, Serializer};
 pub use oslo_messaging_core::transport::{Transport, TransportOptions};
 #[doc(inline)]
-pub use oslo_messaging_core::{driver, events, memory, rpc};
+pub use oslo_messaging_core::{driver, events, memory, notify, rpc};
 #[cfg(feature = "macros")]
 #[doc(inline)]
 pub use oslo_messaging_macros::endpoint;
 pub use oslo_messaging_proto as proto;
 pub use oslo_messaging_proto::json::raw::RawJson;
 pub use oslo_messaging_proto::json::value::Value;
+pub use oslo_messaging_proto::priority::Priority;
 pub use oslo_messaging_proto::target::Target;
 pub use oslo_messaging_proto::url::TransportUrl;
 pub use oslo_messaging_proto::version::Version;
 pub use oslo_messaging_proto::wire::failure::Failure;
+pub use oslo_messaging_proto::wire::notification::Notification;
 #[cfg(feature = "rabbit")]
 pub use oslo_messaging_rabbit as rabbit;
 

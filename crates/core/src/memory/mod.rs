@@ -45,6 +45,7 @@ pub use self::driver::MemoryDriver;
 use self::exchange::Exchange;
 pub use self::queue::QUEUE_LIMIT;
 use crate::lock::lock;
+use crate::transport::{Transport, TransportOptions};
 
 /// A broker in memory; clones are the same broker.
 ///
@@ -112,6 +113,20 @@ impl MemoryBroker {
         let broker = Self::new();
         named.insert(name.to_owned(), Arc::downgrade(&broker.shared));
         broker
+    }
+
+    /// A transport on this broker with default options, through a driver of its own.
+    ///
+    /// ```
+    /// use oslo_messaging_core::memory::MemoryBroker;
+    ///
+    /// let broker = MemoryBroker::new();
+    /// let (server_side, client_side) = (broker.transport(), broker.transport());
+    /// assert!(client_side.capabilities().notifications);
+    /// ```
+    pub fn transport(&self) -> Transport {
+        let driver = MemoryDriver::new(self.clone());
+        Transport::new(Arc::new(driver), TransportOptions::default())
     }
 
     /// Whether both are the same broker.

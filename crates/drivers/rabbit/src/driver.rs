@@ -1,6 +1,7 @@
 //! The driver as the seam sees it: two connections, lazily made, one to publish and one to consume.
 
 use std::fmt;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -58,6 +59,7 @@ impl RabbitDriver {
         capabilities.notifications = true;
         capabilities.requeue = true;
         capabilities.mandatory = true;
+        capabilities.prefetch = NonZeroU16::new(config.rabbit_qos_prefetch_count);
         capabilities.reply_retry =
             Duration::from_secs(config.kombu_missing_consumer_retry_timeout.into());
         let (facts, events) = (Arc::<Facts>::default(), EventSource::new());

@@ -29,6 +29,12 @@ enum Key {
     Text(Box<str>),
 }
 
+impl Key {
+    fn of(id: &str) -> Self {
+        parse_hex(id).map_or_else(|| Self::Text(id.into()), Self::Id)
+    }
+}
+
 impl Duplicates {
     /// How many ids the reference remembers.
     pub const REFERENCE_CAPACITY: usize = 16;
@@ -47,7 +53,7 @@ impl Duplicates {
         if self.capacity == 0 {
             return true;
         }
-        let key = parse_hex(id).map_or_else(|| Key::Text(id.into()), Key::Id);
+        let key = Key::of(id);
         if !self.known.insert(key.clone()) {
             return false;
         }
@@ -58,6 +64,17 @@ impl Duplicates {
         }
         self.order.push_back(key);
         true
+    }
+
+    /// Whether an id is known, without noting it.
+    ///
+    /// ```
+    /// let mut seen = oslo_messaging_proto::Duplicates::new(16);
+    /// seen.insert("a");
+    /// assert!(seen.contains("a") && !seen.contains("b"));
+    /// ```
+    pub fn contains(&self, id: &str) -> bool {
+        self.known.contains(&Key::of(id))
     }
 
     /// How many ids are remembered.

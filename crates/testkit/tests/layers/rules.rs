@@ -45,6 +45,7 @@ const AMQP_TOKIO: [&str; 3] = ["src/task", "src/handle", "src/lib.rs"];
 const RANKS: [(&str, u8); 16] = [
     ("error", 0),
     ("events", 0),
+    ("ids", 0),
     ("lock", 0),
     ("ids", 0),
     ("context", 0),

@@ -1,0 +1,736 @@
+//! The notifier: makes notifications and gives them to its sinks (parity N1 to N9).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join_all;
+use oslo_messaging_proto::json::raw::RawJson;
+use oslo_messaging_proto::json::value::Value;
+use oslo_messaging_proto::priority::Priority;
+use oslo_messaging_proto::wire::context::Context;
+use oslo_messaging_proto::wire::notification::{Notification, NotificationFormat};
+use oslo_messaging_proto::wire::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::driver::{Retry, deadline_after};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::notification_id;
+use crate::notify::log::LogSink;
+use crate::notify::messaging::MessagingSink;
+use crate::notify::outbox::{BufferOptions, NotifierStats};
+use crate::notify::redact::ContextPolicy;
+use crate::notify::routing::RoutingSink;
+use crate::notify::sink::{NoopSink, Posting, Sink, TestSink};
+use crate::serializer::Serializer;
+use crate::transport::Transport;
+
+/// How long a caller waits at most if the notifier says nothing else.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The options of the group `oslo_messaging_notifications`, under the reference's names and with its defaults, but for
+/// `transport_url`, by which the transport is made.
+///
+/// ```
+/// use oslo_messaging_core::notify::NotificationOptions;
+///
+/// let options = NotificationOptions::default();
+/// assert_eq!((options.topics, options.retry), (vec!["notifications".to_owned()], -1));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct NotificationOptions {
+    /// Sinks by name: `messaging`, `messagingv2`, `log`, `routing`, `test`, `noop`. Default none: nothing is sent.
+    pub driver: Vec<String>,
+    /// Topics. Default `notifications`.
+    pub topics: Vec<String>,
+    /// How often sending is tried after the first attempt: -1 for ever (default), 0 never.
+    pub retry: i64,
+    /// The file the sink `routing` goes by.
+    pub routing_config: Option<PathBuf>,
+}
+
+impl Default for NotificationOptions {
+    fn default() -> Self {
+        Self {
+            driver: Vec::new(),
+            topics: vec!["notifications".to_owned()],
+            retry: -1,
+            routing_config: None,
+        }
+    }
+}
+
+/// A notifier to be.
+#[must_use = "a notifier works only when it is built"]
+pub struct NotifierBuilder {
+    transport: Transport,
+    publisher_id: Option<String>,
+    topics: Vec<String>,
+    drivers: Option<Vec<String>>,
+    routing_config: Option<PathBuf>,
+    sinks: Vec<Arc<dyn Sink>>,
+    serializer: Option<Arc<dyn Serializer>>,
+    retry: Retry,
+    patience: Duration,
+    buffer: BufferOptions,
+    policy: ContextPolicy,
+    expires: Option<Duration>,
+}
+
+impl NotifierBuilder {
+    /// Takes sinks, topics, retry and routing file from options as a configuration file has them.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::memory::MemoryBroker;
+    /// use oslo_messaging_core::notify::{NotificationOptions, Notifier};
+    ///
+    /// let mut options = NotificationOptions::default();
+    /// options.driver = vec!["noop".to_owned()];
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).options(&options).build()?;
+    /// assert!(!notifier.is_enabled());
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn options(mut self, options: &NotificationOptions) -> Self {
+        self.drivers = Some(options.driver.clone());
+        self.topics = options.topics.clone();
+        self.routing_config = options.routing_config.clone();
+        self.retry = match u32::try_from(options.retry) {
+            Ok(0) => Retry::Never,
+            Ok(times) => Retry::Times(times),
+            Err(_) if options.retry > 0 => Retry::Times(u32::MAX),
+            Err(_) => Retry::Forever,
+        };
+        self
+    }
+
+    /// Names who publishes, such as `compute.node-1`.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).publisher_id("compute.node-1").build()?;
+    /// assert_eq!(notifier.publisher(), Some("compute.node-1"));
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn publisher_id(mut self, publisher_id: impl Into<String>) -> Self {
+        self.publisher_id = Some(publisher_id.into());
+        self
+    }
+
+    /// Sends to this topic alone.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).topic("versioned_notifications").build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn topic(self, topic: impl Into<String>) -> Self {
+        self.topics([topic])
+    }
+
+    /// Sends a copy to each of these topics. Default `notifications`.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).topics(["notifications", "audit"]).build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.topics = topics.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Gives notifications to the sinks of these names, made with the notifier's transport: `messaging`, `messagingv2`,
+    /// `log`, `routing`, `test`, `noop`. Default `messagingv2`, unless [`NotifierBuilder::sink`] is used.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// assert!(Notifier::builder(MemoryBroker::new().transport()).drivers(["messaging", "log"]).build().is_ok());
+    /// assert!(Notifier::builder(MemoryBroker::new().transport()).drivers(["messagingv3"]).build().is_err());
+    /// ```
+    pub fn drivers<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.drivers = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Gives notifications to this sink, too: one of another bus, or one of your own.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::memory::MemoryBroker;
+    /// use oslo_messaging_core::notify::{MessagingSink, Notifier};
+    /// use oslo_messaging_proto::NotificationFormat;
+    ///
+    /// let (near, archive) = (MemoryBroker::new().transport(), MemoryBroker::new().transport());
+    /// let notifier = Notifier::builder(near)
+    ///     .drivers(["messagingv2"])
+    ///     .sink(MessagingSink::new(&archive, NotificationFormat::V2)?)
+    ///     .build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn sink(mut self, sink: impl Sink) -> Self {
+        self.sinks.push(Arc::new(sink));
+        self
+    }
+
+    /// The file the sink `routing` goes by; see [`RoutingSink`].
+    ///
+    /// ```no_run
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport())
+    ///     .drivers(["routing"])
+    ///     .routing_config("/etc/nova/routing.yaml")
+    ///     .build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn routing_config(mut self, file: impl Into<PathBuf>) -> Self {
+        self.routing_config = Some(file.into());
+        self
+    }
+
+    /// Lets payloads and contexts pass through `serializer`. None by default.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// use oslo_messaging_core::serializer::NoOpSerializer;
+    ///
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).serializer(NoOpSerializer).build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn serializer(mut self, serializer: impl Serializer) -> Self {
+        self.serializer = Some(Arc::new(serializer));
+        self
+    }
+
+    /// How often sending is tried. Default for ever, as the reference does; that holds up the buffer, not the caller.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// use oslo_messaging_core::driver::Retry;
+    ///
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).retry(Retry::Times(3)).build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// How long a caller waits at most: for room in the buffer, or, confirmed, for the bus. Default 5 s.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// let limit = std::time::Duration::from_millis(100);
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).deadline(limit).build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn deadline(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How much the sinks made by name keep for a bus that is slow or gone, and what happens then.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::memory::MemoryBroker;
+    /// use oslo_messaging_core::notify::{BufferOptions, Notifier, WhenFull};
+    ///
+    /// let mut buffer = BufferOptions::default();
+    /// buffer.when_full = WhenFull::DropOldest;
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).buffer(buffer).build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn buffer(mut self, buffer: BufferOptions) -> Self {
+        self.buffer = buffer;
+        self
+    }
+
+    /// What of the context goes out. By default what the reference tells.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::memory::MemoryBroker;
+    /// use oslo_messaging_core::notify::{ContextPolicy, Notifier};
+    ///
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).context_policy(ContextPolicy::Nothing).build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn context_policy(mut self, policy: ContextPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Lets the bus drop what no listener took in time; see [`MessagingSink::expires`]. Default never.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// let day = std::time::Duration::from_secs(86_400);
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).expires(day).build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn expires(mut self, expires: Duration) -> Self {
+        self.expires = Some(expires);
+        self
+    }
+
+    /// Makes the sinks. Does not connect.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config) for names of sinks there are not, topics without a name, and a routing file that
+    /// cannot be read; [`Unsupported`](ErrorKind::Unsupported) for a bus without notifications.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// assert!(Notifier::builder(MemoryBroker::new().transport()).build()?.is_enabled());
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn build(mut self) -> Result<Notifier> {
+        if self.topics.iter().any(String::is_empty) {
+            let text = "a topic of notifications has no name; give it one, or leave it out";
+            return Err(Error::new(ErrorKind::Config, text).with("option", "topics"));
+        }
+        let names = match self.drivers.take() {
+            Some(names) => names,
+            None if self.sinks.is_empty() => vec!["messagingv2".to_owned()],
+            None => Vec::new(),
+        };
+        let mut sinks = Vec::new();
+        for (number, name) in names.iter().enumerate() {
+            if !names[..number].contains(name) {
+                sinks.push(self.sink_named(name)?);
+            }
+        }
+        sinks.append(&mut self.sinks);
+        if sinks.is_empty() {
+            debug!("notifications go nowhere, since no driver is configured");
+        }
+        Ok(Notifier {
+            inner: Arc::new(Inner {
+                sinks,
+                topics: self.topics,
+                serializer: self.serializer,
+                policy: self.policy,
+            }),
+            publisher_id: self.publisher_id.map(Into::into),
+            retry: self.retry,
+            patience: self.patience,
+            confirm: false,
+        })
+    }
+
+    fn sink_named(&self, name: &str) -> Result<Arc<dyn Sink>> {
+        Ok(match name {
+            "messaging" => Arc::new(self.messaging(NotificationFormat::V1)?),
+            "messagingv2" => Arc::new(self.messaging(NotificationFormat::V2)?),
+            "log" => Arc::new(LogSink),
+            "noop" => Arc::new(NoopSink),
+            "test" => Arc::new(TestSink::new()),
+            "routing" => Arc::new(self.routing()?),
+            other => {
+                let text = format!(
+                    "there is no notification driver {other:?}; there are log, messaging, messagingv2, noop, routing and test"
+                );
+                return Err(Error::new(ErrorKind::Config, text).with("option", "driver"));
+            }
+        })
+    }
+
+    fn messaging(&self, format: NotificationFormat) -> Result<MessagingSink> {
+        let sink = MessagingSink::with_buffer(&self.transport, format, self.buffer)?;
+        Ok(match self.expires {
+            Some(expires) => sink.expires(expires),
+            None => sink,
+        })
+    }
+
+    /// All sinks that have a name of their own are targets: those made by name, and those given.
+    fn routing(&self) -> Result<RoutingSink> {
+        let Some(file) = &self.routing_config else {
+            let text = "the driver routing goes by a file; name it in routing_config";
+            return Err(Error::new(ErrorKind::Config, text).with("option", "routing_config"));
+        };
+        let mut builder = RoutingSink::builder(file)
+            .target("messaging", self.messaging(NotificationFormat::V1)?)
+            .target("messagingv2", self.messaging(NotificationFormat::V2)?)
+            .target("log", LogSink)
+            .target("noop", NoopSink)
+            .target("test", TestSink::new());
+        for sink in &self.sinks {
+            builder = builder.target(sink.name().to_owned(), Arc::clone(sink));
+        }
+        builder.build()
+    }
+}
+
+impl fmt::Debug for NotifierBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotifierBuilder")
+            .field("publisher_id", &self.publisher_id)
+            .field("topics", &self.topics)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells others what happened. Clones share the sinks and their buffers.
+///
+/// A notification is taken within the deadline: into the bounded buffer before each bus, from where it goes out when the
+/// bus can take it. What is still there when the process dies is lost: [`Notifier::close`] it, or wait for the bus
+/// with [`Notifier::confirmed`].
+///
+/// ```
+/// # use oslo_messaging_core::memory::MemoryBroker;
+/// use oslo_messaging_core::context::Context;
+/// use oslo_messaging_core::notify::Notifier;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> oslo_messaging_core::error::Result<()> {
+/// let notifier = Notifier::builder(MemoryBroker::new().transport()).publisher_id("compute.node-1").build()?;
+/// notifier.info(&Context::new(), "compute.instance.create.end", &[("disk", 20)]).await?;
+/// assert_eq!(notifier.close(std::time::Duration::from_secs(5)).await.lost(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Notifier {
+    inner: Arc<Inner>,
+    publisher_id: Option<Arc<str>>,
+    retry: Retry,
+    patience: Duration,
+    confirm: bool,
+}
+
+struct Inner {
+    sinks: Vec<Arc<dyn Sink>>,
+    topics: Vec<String>,
+    serializer: Option<Arc<dyn Serializer>>,
+    policy: ContextPolicy,
+}
+
+macro_rules! priorities {
+    ($( $(#[doc = $doc:literal])* $name:ident => $priority:ident ),+ $(,)?) => { $(
+        $(#[doc = $doc])*
+        ///
+        /// # Errors
+        /// As [`Notifier::notify`].
+        ///
+        /// # Cancellation
+        /// As [`Notifier::notify`].
+        ///
+        /// ```
+        /// # use oslo_messaging_core::context::Context;
+        /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+        /// # #[tokio::main(flavor = "current_thread")]
+        /// # async fn main() -> oslo_messaging_core::error::Result<()> {
+        /// # let notifier = Notifier::builder(MemoryBroker::new().transport()).build()?;
+        #[doc = concat!("notifier.", stringify!($name), "(&Context::new(), \"volume.usage\", &20).await?;")]
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub async fn $name<T: Serialize + ?Sized>(&self, ctx: &Context, event_type: &str, payload: &T) -> Result<()> {
+            self.notify(ctx, Priority::$priority, event_type, payload).await
+        }
+    )+ };
+}
+
+impl Notifier {
+    /// A notifier on the bus of this transport.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).build()?;
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn builder(transport: Transport) -> NotifierBuilder {
+        NotifierBuilder {
+            transport,
+            publisher_id: None,
+            topics: vec!["notifications".to_owned()],
+            drivers: None,
+            routing_config: None,
+            sinks: Vec::new(),
+            serializer: None,
+            retry: Retry::Forever,
+            patience: PATIENCE,
+            buffer: BufferOptions::default(),
+            policy: ContextPolicy::default(),
+            expires: None,
+        }
+    }
+
+    /// Tells something with this priority. `payload` is anything that has a JSON form.
+    ///
+    /// # Errors
+    /// [`Encode`](ErrorKind::Encode) if it has none, and what a sink says that did not take it in time:
+    /// [`DeliveryFailure`](ErrorKind::DeliveryFailure) for a full buffer. With several sinks the first error; the others
+    /// have got it all the same. What happens after it was taken is only counted and logged, unless it was to be
+    /// [`confirmed`](Notifier::confirmed).
+    ///
+    /// # Cancellation
+    /// Dropped while it waits for room, some sinks or topics may have the notification and others not.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::context::Context;
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// use oslo_messaging_proto::Priority;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> oslo_messaging_core::error::Result<()> {
+    /// # let notifier = Notifier::builder(MemoryBroker::new().transport()).build()?;
+    /// notifier.notify(&Context::new(), Priority::Audit, "identity.login", &"alice").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn notify<T: Serialize + ?Sized>(
+        &self,
+        ctx: &Context,
+        priority: Priority,
+        event_type: &str,
+        payload: &T,
+    ) -> Result<()> {
+        let deadline = deadline_after(Instant::now(), self.patience);
+        let note = self.make(ctx, priority, event_type, payload)?;
+        self.post(&note, priority, deadline).await
+    }
+
+    priorities! {
+        /// Tells something that an audit has to see.
+        audit => Audit,
+        /// Tells something of use to whoever looks for a fault.
+        debug => Debug,
+        /// Tells something that happened.
+        info => Info,
+        /// Tells something to look at.
+        warn => Warn,
+        /// Tells that something failed.
+        error => Error,
+        /// Tells that something must be seen to now.
+        critical => Critical,
+        /// Tells a measurement.
+        sample => Sample,
+    }
+
+    async fn post(&self, note: &Notification, priority: Priority, deadline: Instant) -> Result<()> {
+        let posting = Posting {
+            note,
+            priority,
+            topics: &self.inner.topics,
+            retry: self.retry,
+            deadline,
+            confirm: self.confirm,
+        };
+        match &self.inner.sinks[..] {
+            [] => Ok(()),
+            [sink] => sink.post(posting).await,
+            sinks => {
+                let all = join_all(sinks.iter().map(|sink| sink.post(posting))).await;
+                all.into_iter().collect()
+            }
+        }
+    }
+
+    fn make<T: Serialize + ?Sized>(
+        &self,
+        ctx: &Context,
+        priority: Priority,
+        event_type: &str,
+        payload: &T,
+    ) -> Result<Notification> {
+        let serializer = self.inner.serializer.as_deref();
+        let mut payload = RawJson::from_value(payload)?;
+        if let Some(serializer) = serializer.filter(|serializer| serializer.wants_entities()) {
+            let entity: Value = serializer.serialize_entity(ctx, payload.to_value()?)?;
+            payload = RawJson::from_value(&entity)?;
+        }
+        // Wire: redacted first, serialised then (parity N7, spec section 18).
+        let mut context = self.inner.policy.apply(ctx);
+        if let Some(serializer) = serializer {
+            context = serializer.serialize_context(&context)?;
+        }
+        let note = Notification::new(notification_id(), event_type, priority, now())
+            .with_raw_payload(payload)
+            .with_context(context);
+        Ok(match &self.publisher_id {
+            Some(publisher_id) => note.with_publisher_id(&**publisher_id),
+            None => note,
+        })
+    }
+
+    /// The same notifier, to be changed by the methods below (parity N3).
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// use oslo_messaging_core::driver::Retry;
+    ///
+    /// let notifier = Notifier::builder(MemoryBroker::new().transport()).publisher_id("api").build()?;
+    /// let other = notifier.prepare().publisher_id("scheduler").retry(Retry::Never);
+    /// assert_eq!((notifier.publisher(), other.publisher()), (Some("api"), Some("scheduler")));
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn prepare(&self) -> Self {
+        self.clone()
+    }
+
+    /// Publishes in this name.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// # let notifier = Notifier::builder(MemoryBroker::new().transport()).build()?;
+    /// assert_eq!(notifier.prepare().publisher_id("me").publisher(), Some("me"));
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    #[must_use]
+    pub fn publisher_id(mut self, publisher_id: impl Into<Arc<str>>) -> Self {
+        self.publisher_id = Some(publisher_id.into());
+        self
+    }
+
+    /// Tries to send so often.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// # let notifier = Notifier::builder(MemoryBroker::new().transport()).build()?;
+    /// let once = notifier.prepare().retry(oslo_messaging_core::driver::Retry::Never);
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Lets callers wait so long at most.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// # let notifier = Notifier::builder(MemoryBroker::new().transport()).build()?;
+    /// let hasty = notifier.prepare().deadline(std::time::Duration::from_millis(10));
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    #[must_use]
+    pub fn deadline(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Lets callers wait until the bus has the notification, and tells them if it will not. At the deadline they get a
+    /// [`Timeout`](ErrorKind::Timeout), and the notification stays in the buffer.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::context::Context;
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> oslo_messaging_core::error::Result<()> {
+    /// # let notifier = Notifier::builder(MemoryBroker::new().transport()).build()?;
+    /// notifier.prepare().confirmed().audit(&Context::new(), "identity.login", &"alice").await?;
+    /// assert_eq!(notifier.stats().sent, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn confirmed(mut self) -> Self {
+        self.confirm = true;
+        self
+    }
+
+    /// Who publishes.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// assert_eq!(Notifier::builder(MemoryBroker::new().transport()).build()?.publisher(), None);
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn publisher(&self) -> Option<&str> {
+        self.publisher_id.as_deref()
+    }
+
+    /// Whether there is a point in making payloads: false if `noop` is the only sink (parity N5).
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// assert!(!Notifier::builder(MemoryBroker::new().transport()).drivers(["noop"]).build()?.is_enabled());
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn is_enabled(&self) -> bool {
+        !matches!(&self.inner.sinks[..], [only] if only.name() == "noop")
+    }
+
+    /// What became of the messages of all sinks.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// assert_eq!(Notifier::builder(MemoryBroker::new().transport()).build()?.stats().sent, 0);
+    /// # Ok::<(), oslo_messaging_core::error::Error>(())
+    /// ```
+    pub fn stats(&self) -> NotifierStats {
+        let all = self.inner.sinks.iter().map(|sink| sink.stats());
+        all.fold(NotifierStats::default(), NotifierStats::plus)
+    }
+
+    /// Waits until all that was taken is on its bus; tells how many messages are not after `limit`.
+    ///
+    /// # Cancellation
+    /// Safe.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> oslo_messaging_core::error::Result<()> {
+    /// # let notifier = Notifier::builder(MemoryBroker::new().transport()).build()?;
+    /// assert_eq!(notifier.flush(std::time::Duration::from_secs(1)).await, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn flush(&self, limit: Duration) -> usize {
+        let deadline = deadline_after(Instant::now(), limit);
+        let all = self.inner.sinks.iter().map(|sink| sink.flush(deadline));
+        join_all(all).await.into_iter().sum()
+    }
+
+    /// Flushes within `limit`, gives up what is left, and ends the sinks, for all clones. The transport stays.
+    ///
+    /// Dropping all clones instead lets what is left go out for up to 30 s more, beside what else is done.
+    ///
+    /// # Cancellation
+    /// Nothing more may be taken, and what is left may be given up later.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::{memory::MemoryBroker, notify::Notifier};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> oslo_messaging_core::error::Result<()> {
+    /// # let notifier = Notifier::builder(MemoryBroker::new().transport()).build()?;
+    /// let stats = notifier.close(std::time::Duration::from_secs(5)).await;
+    /// assert_eq!((stats.lost(), stats.buffered), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn close(&self, limit: Duration) -> NotifierStats {
+        let deadline = deadline_after(Instant::now(), limit);
+        let all = self.inner.sinks.iter().map(|sink| sink.close(deadline));
+        let left: usize = join_all(all).await.into_iter().sum();
+        if left > 0 {
+            tracing::warn!(left, "notifications were given up with their notifier");
+        }
+        self.stats()
+    }
+}
+
+impl fmt::Debug for Notifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sinks = self.inner.sinks.iter().map(|sink| sink.name());
+        f.debug_struct("Notifier")
+            .field("publisher_id", &self.publisher_id)
+            .field("topics", &self.inner.topics)
+            .field("sinks", &sinks.collect::<Vec<_>>())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // A clock before 1970 is as good as none.
+    let micros = since.unwrap_or_default().as_micros();
+    Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
