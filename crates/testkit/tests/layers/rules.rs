@@ -47,7 +47,6 @@ const RANKS: [(&str, u8); 16] = [
     ("events", 0),
     ("ids", 0),
     ("lock", 0),
-    ("ids", 0),
     ("context", 0),
     ("target", 0),
     ("driver", 1),
