@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use oslo_messaging::driver::{Destination, Prefetch};
+use oslo_messaging::driver::{Destination, Notifications, Outgoing, Pool, Prefetch};
 use oslo_messaging::rabbit::config::RabbitConfig;
 use oslo_messaging::rpc::foreign::{ForeignRequest, ForeignServer, ForeignTarget, call, cast};
 use oslo_messaging::{ConnectOptions, Transport, connect_with};
@@ -13,7 +13,8 @@ use pyo3::{Bound, PyResult, Python, pyclass, pyfunction, pymethods};
 
 use crate::bridge::Bridge;
 use crate::fork::Owned;
-use crate::intake::{Intake, Listener};
+use crate::intake::{Intake, Listener, Source};
+use crate::notes::{self, Notes};
 use crate::op::{Op, Value};
 use crate::{convert, errors, runtime};
 
@@ -156,7 +157,56 @@ impl Engine {
         let work = async move {
             let handler = Arc::clone(&intake);
             let server = ForeignServer::start(&transport, target, handler).await?;
-            Ok(Value::Listener(Box::new(Listener::new(intake, server))))
+            let source = Source::Server(Arc::new(server));
+            Ok(Value::Listener(Box::new(Listener::new(intake, source))))
+        };
+        Op::start(work, bell)
+    }
+
+    /// Sends a notification, given as JSON text, and waits until the broker took it. `topic` includes the priority.
+    #[pyo3(signature = (exchange, topic, message, envelope, retry, bridge=None))]
+    fn notify(
+        &self,
+        exchange: Option<String>,
+        topic: String,
+        message: &str,
+        envelope: bool,
+        retry: Option<i64>,
+        bridge: Option<&Bridge>,
+    ) -> PyResult<Op> {
+        let transport = self.transport()?.clone();
+        let message = convert::json(message)?;
+        let retry = convert::retry(retry);
+        let work = async move {
+            let (exchange, topic) = (exchange.as_deref(), topic.as_str());
+            let destination = Destination::Notification { exchange, topic };
+            let mut message = Outgoing::new(destination, notes::body(&message, envelope)?);
+            message.retry = retry;
+            transport.driver().send(message).await?;
+            Ok(Value::Nothing)
+        };
+        Op::start(work, bridge.and_then(Bridge::bell))
+    }
+
+    /// Subscribes for notifications from `sources`, pairs of exchange and topic with priority; gives a [`Listener`].
+    #[pyo3(signature = (sources, pool, prefetch, bridge=None))]
+    fn listen_for_notifications(
+        &self,
+        sources: Vec<(Option<String>, String)>,
+        pool: Option<String>,
+        prefetch: NonZeroU16,
+        bridge: Option<&Bridge>,
+    ) -> PyResult<Op> {
+        let transport = self.transport()?.clone();
+        let bell = bridge.and_then(Bridge::bell);
+        let intake = Intake::new(bell.clone());
+        let mut what = Notifications::new(sources);
+        what.pool = pool.map(Pool::shared);
+        what.prefetch = Prefetch::Limited(prefetch);
+        let work = async move {
+            let notes = Notes::start(&**transport.driver(), what, &intake).await?;
+            let source = Source::Notes(Arc::new(notes));
+            Ok(Value::Listener(Box::new(Listener::new(intake, source))))
         };
         Op::start(work, bell)
     }

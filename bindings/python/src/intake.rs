@@ -1,26 +1,25 @@
-//! Requests on their way into Python: a queue that a polling thread empties, and the answers that come back.
+//! Messages on their way into Python: a queue that a polling thread empties.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use oslo_messaging::rpc::ReplyBody;
 use oslo_messaging::rpc::foreign::{ForeignHandler, ForeignServer, Taken};
-use oslo_messaging::{Error, RawJson};
-use pyo3::exceptions::PyValueError;
-use pyo3::types::PyString;
-use pyo3::{Bound, PyResult, Python, pyclass, pymethods};
+use pyo3::{PyResult, Python, pyclass, pymethods};
 
 use crate::bridge::{Bell, Bridge};
 use crate::fork::Owned;
+use crate::incoming::{Incoming, Item};
+use crate::notes::Notes;
 use crate::op::{Op, Value, deadline};
 use crate::{convert, errors};
 
 /// How long replies may still take when a listener is cleaned up.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Requests that Python has not taken. Bounded by the number of requests the server lets be unanswered.
+/// Messages that Python has not taken. Bounded by the number of requests a server lets be unanswered, or by the prefetch
+/// of a notification listener.
 pub(crate) struct Intake {
     state: Mutex<Waiting>,
     ready: Condvar,
@@ -29,7 +28,9 @@ pub(crate) struct Intake {
 
 #[derive(Default)]
 struct Waiting {
-    requests: VecDeque<Taken>,
+    items: VecDeque<Item>,
+    /// Notifications of a lost connection: the bus has taken them back, unless it lost them.
+    stale: VecDeque<Item>,
     stopped: bool,
 }
 
@@ -67,7 +68,7 @@ impl Intake {
 
     /// Waits until something is there or nothing will be.
     fn wait(&self, until: Option<Instant>) {
-        let nothing = |waiting: &mut Waiting| waiting.requests.is_empty() && !waiting.stopped;
+        let nothing = |waiting: &mut Waiting| waiting.items.is_empty() && !waiting.stopped;
         let left = until.map_or(Duration::MAX, |until| {
             until.saturating_duration_since(Instant::now())
         });
@@ -76,79 +77,73 @@ impl Intake {
     }
 }
 
-impl ForeignHandler for Intake {
-    fn take(&self, request: Taken) {
+impl Intake {
+    /// Takes one more.
+    pub(crate) fn put(&self, item: Item) {
         let first = {
             let mut waiting = self.lock();
-            waiting.requests.push_back(request);
-            waiting.requests.len() == 1
+            waiting.items.push_back(item);
+            waiting.items.len() == 1
         };
         if first {
             self.wake();
         }
     }
-}
 
-/// A request that Python has taken.
-#[pyclass(module = "oslo_messaging_rust._native")]
-pub(crate) struct Request {
-    taken: Owned<Option<Taken>>,
-}
+    /// Puts aside what waits, since the bus may hand it to somebody else.
+    pub(crate) fn put_aside(&self) {
+        let mut waiting = self.lock();
+        let mut items = std::mem::take(&mut waiting.items);
+        waiting.stale.append(&mut items);
+    }
 
-#[pymethods]
-impl Request {
-    /// The message as JSON text.
-    fn message<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        match self.taken.get() {
-            Some(Some(taken)) => Ok(PyString::new(py, taken.message().as_str())),
-            Some(None) => Err(PyValueError::new_err("it was answered")),
-            None => Err(errors::inherited()),
+    /// Takes up again what was put aside.
+    pub(crate) fn take_up(&self) {
+        {
+            let mut waiting = self.lock();
+            let mut stale = std::mem::take(&mut waiting.stale);
+            stale.append(&mut waiting.items);
+            waiting.items = stale;
         }
+        self.wake();
     }
 
-    /// Answers with a result, given as JSON text; nothing stands for null.
-    #[pyo3(signature = (result=None))]
-    fn answer(&mut self, result: Option<&str>) -> PyResult<()> {
-        let body = match result {
-            None => ReplyBody::null(),
-            Some(text) => ReplyBody::encode_result(&convert::json(text)?)
-                .map_err(|fault| PyValueError::new_err(Error::from(fault).to_string()))?,
-        };
-        self.give(body);
-        Ok(())
-    }
-
-    /// Answers with a failure, given as JSON text.
-    fn fail(&mut self, failure: &str) -> PyResult<()> {
-        let failure: RawJson = convert::json(failure)?;
-        self.give(ReplyBody::failure_text(&failure));
-        Ok(())
+    /// Forgets what was put aside.
+    pub(crate) fn drop_stale(&self) {
+        let stale = std::mem::take(&mut self.lock().stale);
+        // Without the lock: each is settled as it goes.
+        drop(stale);
     }
 }
 
-impl Request {
-    fn give(&mut self, body: ReplyBody) {
-        if let Some(taken) = self.taken.get_mut().and_then(Option::take) {
-            taken.answer(body);
-        }
+impl ForeignHandler for Intake {
+    fn take(&self, request: Taken) {
+        self.put(Item::Request(request));
     }
+}
+
+/// Where the messages of a listener come from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Server(Arc<ForeignServer>),
+    Notes(Arc<Notes>),
 }
 
 /// A subscription in force.
 #[pyclass(frozen, module = "oslo_messaging_rust._native")]
 pub(crate) struct Listener {
-    inner: Owned<(Arc<Intake>, Arc<ForeignServer>)>,
+    inner: Owned<(Arc<Intake>, Source)>,
 }
 
 impl Listener {
-    /// What `server` takes waits in `intake`.
-    pub(crate) fn new(intake: Arc<Intake>, server: ForeignServer) -> Self {
+    /// What `source` delivers waits in `intake`.
+    pub(crate) fn new(intake: Arc<Intake>, source: Source) -> Self {
         Self {
-            inner: Owned::new((intake, Arc::new(server))),
+            inner: Owned::new((intake, source)),
         }
     }
 
-    fn parts(&self) -> PyResult<&(Arc<Intake>, Arc<ForeignServer>)> {
+    fn parts(&self) -> PyResult<&(Arc<Intake>, Source)> {
         self.inner.get().ok_or_else(errors::inherited)
     }
 }
@@ -162,21 +157,16 @@ impl Listener {
         Ok(bell.as_ref().map_or(0, |(_, number)| *number))
     }
 
-    /// Takes up to `most` requests without waiting.
-    fn take(&self, most: usize) -> PyResult<Vec<Request>> {
+    /// Takes up to `most` messages without waiting.
+    fn take(&self, most: usize) -> PyResult<Vec<Incoming>> {
         let mut waiting = self.parts()?.0.lock();
-        let count = most.min(waiting.requests.len());
-        let taken = waiting.requests.drain(..count);
-        Ok(taken
-            .map(|taken| Request {
-                taken: Owned::new(Some(taken)),
-            })
-            .collect())
+        let count = most.min(waiting.items.len());
+        Ok(waiting.items.drain(..count).map(Incoming::new).collect())
     }
 
     /// Whether nothing is here.
     fn is_empty(&self) -> PyResult<bool> {
-        Ok(self.parts()?.0.lock().requests.is_empty())
+        Ok(self.parts()?.0.lock().items.is_empty())
     }
 
     /// Whether nothing will come any more but what is here.
@@ -195,16 +185,21 @@ impl Listener {
 
     /// Lets more requests be unanswered at once.
     fn widen(&self, concurrency: NonZeroUsize) -> PyResult<()> {
-        self.parts()?.1.widen(concurrency);
+        if let Source::Server(server) = &self.parts()?.1 {
+            server.widen(concurrency);
+        }
         Ok(())
     }
 
     /// Begins to take nothing new. When it is done, all there will ever be is here.
     #[pyo3(signature = (bridge=None))]
     fn pause(&self, bridge: Option<&Bridge>) -> PyResult<Op> {
-        let (intake, server) = self.parts()?.clone();
+        let (intake, source) = self.parts()?.clone();
         let work = async move {
-            server.pause().await;
+            match source {
+                Source::Server(server) => server.pause().await,
+                Source::Notes(notes) => notes.pause().await,
+            }
             intake.stop();
             Ok(Value::Nothing)
         };
@@ -220,21 +215,27 @@ impl Listener {
         within: f64,
         bridge: Option<&Bridge>,
     ) -> PyResult<Op> {
-        let server = Arc::clone(&self.parts()?.1);
+        let source = self.parts()?.1.clone();
+        let within = convert::seconds(within);
         let work = async move {
-            let within = convert::seconds(within);
-            let seen = server.heartbeat(&reply_queue, &msg_id, within).await;
+            let seen = match source {
+                Source::Server(server) => server.heartbeat(&reply_queue, &msg_id, within).await,
+                Source::Notes(_) => false,
+            };
             Ok(Value::Truth(seen))
         };
         Op::start(work, bridge.and_then(Bridge::bell))
     }
 
-    /// Ends the subscription once the answers given so far went out.
+    /// Ends the subscription once the answers given so far went out. Notifications that are not settled go back.
     #[pyo3(signature = (bridge=None))]
     fn close(&self, bridge: Option<&Bridge>) -> PyResult<Op> {
-        let (intake, server) = self.parts()?.clone();
+        let (intake, source) = self.parts()?.clone();
         let work = async move {
-            server.close(CLOSE_LIMIT).await;
+            match source {
+                Source::Server(server) => drop(server.close(CLOSE_LIMIT).await),
+                Source::Notes(notes) => notes.close(CLOSE_LIMIT).await,
+            }
             intake.stop();
             Ok(Value::Nothing)
         };

@@ -8,8 +8,10 @@ mod convert;
 mod engine;
 mod errors;
 mod fork;
+mod incoming;
 mod intake;
 mod logs;
+mod notes;
 mod op;
 mod runtime;
 
@@ -25,7 +27,9 @@ mod _native {
     #[pymodule_export]
     use crate::fork::{after_fork_in_child, after_fork_in_parent, before_fork};
     #[pymodule_export]
-    use crate::intake::{Listener, Request};
+    use crate::incoming::Incoming;
+    #[pymodule_export]
+    use crate::intake::Listener;
     #[pymodule_export]
     use crate::logs::{follow_logs, set_log_level, take_logs};
     #[pymodule_export]

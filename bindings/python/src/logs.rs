@@ -93,6 +93,15 @@ pub(crate) fn follow_logs(bridge: &Bridge) {
     }
 }
 
+/// Keeps a warning of the binding itself.
+pub(crate) fn warn(text: &str) {
+    if WARNING >= LEAST.load(Ordering::Relaxed)
+        && let Some(sink) = sink()
+    {
+        sink.keep(WARNING, "oslo_messaging_python", text.to_owned());
+    }
+}
+
 /// What was kept: level by Python's numbers, where it comes from, text. And how many were not.
 #[pyfunction]
 pub(crate) fn take_logs() -> (Vec<(u8, &'static str, String)>, usize) {

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from typing import Any, Optional
+import uuid
 import weakref
 
 import oslo_messaging
@@ -24,6 +25,10 @@ LOG = logging.getLogger('oslo_messaging_rust')
 
 #: How many requests beyond those that run are fetched, so that a worker that gets free finds its next one here.
 _AHEAD = 16
+#: How many notifications may be fetched and not acknowledged: some batches, and not less than the workers can use.
+_BATCHES_AHEAD = 4
+_LEAST_PREFETCH = 128
+_MOST_PREFETCH = 65535
 
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
 
@@ -88,7 +93,15 @@ class Driver(base.BaseDriver):
                           version: float,
                           retry: Optional[int] = None) -> None:
         """Sends a notification; returns when the broker has it."""
-        raise NotImplementedError('notifications are not there yet')
+        whole = dict(message)
+        whole['_unique_id'] = uuid.uuid4().hex
+        text = _dump(ctxt, whole)
+        exchange = target.exchange or self._default_exchange
+        engine = self._started()
+        bridge = bridges.green()
+        op = engine.notify(exchange, target.topic, text, version >= 2.0,
+                           retry, bridges.native(bridge))
+        bridges.wait(op, bridge)
 
     def listen(self, target: Any, batch_size: Optional[int],
                batch_timeout: Optional[float]) -> base.Listener:
@@ -111,7 +124,20 @@ class Driver(base.BaseDriver):
                                  batch_timeout: Optional[float]
                                  ) -> base.Listener:
         """Subscribes for notifications."""
-        raise NotImplementedError('notifications are not there yet')
+        sources = sorted({
+            (target.exchange or self._default_exchange,
+             f'{target.topic}.{priority}')
+            for target, priority in targets_and_priorities})
+        prefetch = max(_LEAST_PREFETCH, _BATCHES_AHEAD * (batch_size or 1))
+        prefetch = min(prefetch, _MOST_PREFETCH)
+        engine = self._started()
+        bridges.follow_level()
+        native = self._insist(
+            lambda bridge: engine.listen_for_notifications(
+                sources, pool, prefetch, bridge),
+            'listen for notifications')
+        poller = listener.NotificationListener(native, self.prefetch_size)
+        return listener.Adapter(poller, batch_size, batch_timeout, 0)
 
     def cleanup(self) -> None:
         """Closes all connections, whatever still uses them."""

@@ -19,6 +19,8 @@ from oslo_messaging_rust import bridge as bridges
 LOG = logging.getLogger('oslo_messaging_rust')
 
 _CONTEXT = '_context_'
+#: Members that mean something to engines only.
+_OF_THE_ENGINE = ('_unique_id', '_deadline', '_cancellable')
 #: Seconds a sign of life may take if its caller does not wait for a shorter time.
 _HEARTBEAT_LIMIT = 30.0
 
@@ -26,7 +28,7 @@ _HEARTBEAT_LIMIT = 30.0
 class Adapter(base.PollStyleListenerAdapter):
     """Lets a thread poll, and as many requests be unanswered as the server has workers."""
 
-    def __init__(self, poller: RpcListener, batch_size: Optional[int],
+    def __init__(self, poller: Listener, batch_size: Optional[int],
                  batch_timeout: Optional[float], ahead: int) -> None:
         # Without a size a batch would never be full.
         super().__init__(poller, batch_size or 1, batch_timeout)
@@ -36,13 +38,16 @@ class Adapter(base.PollStyleListenerAdapter):
         server = getattr(on_incoming_callback, '__self__', None)
         executor = getattr(server, '_work_executor', None)
         workers = getattr(executor, '_max_workers', None)
-        if isinstance(workers, int) and workers > 0:
+        if self._ahead and isinstance(workers, int) and workers > 0:
             self._poll_style_listener.widen(workers + self._ahead)
         super().start(on_incoming_callback)
 
 
-class RpcListener(base.PollStyleListener):
-    """The requests of one server."""
+class Listener(base.PollStyleListener):
+    """Takes messages out of the engine."""
+
+    #: What a message is made into.
+    message_class: type
 
     def __init__(self, native: _native.Listener, prefetch_size: int) -> None:
         super().__init__(prefetch_size)
@@ -51,7 +56,7 @@ class RpcListener(base.PollStyleListener):
     def poll(self, timeout: Optional[float] = None,
              batch_size: Optional[int] = 1,
              batch_timeout: Optional[float] = None) -> list:
-        """Takes up to ``batch_size`` requests; none when stopped or out of time."""
+        """Takes up to ``batch_size`` messages; none when stopped or out of time."""
         size = batch_size or 1
         incoming = self._wait(size, _deadline(timeout))
         if incoming and len(incoming) < size:
@@ -64,33 +69,22 @@ class RpcListener(base.PollStyleListener):
         return incoming
 
     def stop(self) -> None:
-        """Ends the delivery of requests; what has been delivered can still be polled."""
+        """Ends the delivery of messages; what has been delivered can still be polled."""
         bridge = bridges.green()
         bridges.wait(self._native.pause(bridges.native(bridge)), bridge)
 
     def cleanup(self) -> None:
-        """Ends the subscription, after the replies given so far went out."""
+        """Ends the subscription, after what was answered or acknowledged so far went out."""
         bridge = bridges.green()
         bridges.wait(self._native.close(bridges.native(bridge)), bridge)
-
-    def widen(self, concurrency: int) -> None:
-        """Lets more requests be unanswered at once."""
-        self._native.widen(concurrency)
-
-    def heartbeat(self, reply_q: str, msg_id: str, within: float) -> bool:
-        """Sends a sign of life; gives whether there was somebody to see it."""
-        bridge = bridges.green()
-        op = self._native.heartbeat(reply_q, msg_id, within,
-                                    bridges.native(bridge))
-        return bridges.wait(op, bridge)
 
     def _wait(self, most: int, deadline: Optional[float]) -> list:
         """What is here, waited for if nothing is."""
         native = self._native
         while True:
-            requests = native.take(most)
-            if requests:
-                incoming = [message for message in map(self._read, requests)
+            taken = native.take(most)
+            if taken:
+                incoming = [message for message in map(self._read, taken)
                             if message is not None]
                 if incoming:
                     return incoming
@@ -117,34 +111,42 @@ class RpcListener(base.PollStyleListener):
         finally:
             bridge.forget(native.number)
 
-    def _read(self, request: _native.Request) -> Optional[RpcIncomingMessage]:
+    def _read(self, native: _native.Incoming) -> Any:
         try:
-            return RpcIncomingMessage(self, request)
+            return self.message_class(self, native)
         except Exception:
             # The text is JSON; what Python still refuses are numbers and depths beyond its own limits.
-            LOG.exception('Dropped a request that cannot be read')
+            LOG.exception('Dropped a message that cannot be read')
+            native.acknowledge()
             return None
+
+
+class RpcListener(Listener):
+    """The requests of one server."""
+
+    def widen(self, concurrency: int) -> None:
+        """Lets more requests be unanswered at once."""
+        self._native.widen(concurrency)
+
+    def heartbeat(self, reply_q: str, msg_id: str, within: float) -> bool:
+        """Sends a sign of life; gives whether there was somebody to see it."""
+        bridge = bridges.green()
+        op = self._native.heartbeat(reply_q, msg_id, within,
+                                    bridges.native(bridge))
+        return bridges.wait(op, bridge)
 
 
 class RpcIncomingMessage(base.RpcIncomingMessage):
     """One request."""
 
     def __init__(self, listener: RpcListener,
-                 request: _native.Request) -> None:
-        message = jsonutils.loads(request.message())
-        message.pop('_unique_id', None)
-        msg_id = message.pop('_msg_id', None)
-        self.reply_q = message.pop('_reply_q', None)
-        client_timeout = message.pop('_timeout', None)
-        ctxt = {}
-        for key in [key for key in message if key.startswith(_CONTEXT)]:
-            ctxt[key[len(_CONTEXT):]] = message.pop(key)
-        ctxt['client_timeout'] = client_timeout
+                 native: _native.Incoming) -> None:
+        message, ctxt, msg_id, self.reply_q = _unpack(native.message())
         super().__init__(ctxt, message, msg_id)
-        self.client_timeout = client_timeout
+        self.client_timeout = ctxt['client_timeout']
         self.listener = listener
         self._is_call = bool(msg_id)
-        self._request: Optional[_native.Request] = request
+        self._native: Optional[_native.Incoming] = native
         self._once = threading.Lock()
 
     def acknowledge(self) -> None:
@@ -156,15 +158,15 @@ class RpcIncomingMessage(base.RpcIncomingMessage):
     def reply(self, reply: Any = None, failure: Any = None) -> None:
         """Answers, once. The engine sees to it that the reply goes out."""
         with self._once:
-            request, self._request = self._request, None
-        if request is None:
+            native, self._native = self._native, None
+        if native is None:
             return
         if not self._is_call:
-            request.answer(None)
+            native.answer(None)
         elif failure:
-            request.fail(common.serialize_remote_exception(failure))
+            native.fail(common.serialize_remote_exception(failure))
         else:
-            request.answer(None if reply is None else jsonutils.dumps(reply))
+            native.answer(None if reply is None else jsonutils.dumps(reply))
 
     def heartbeat(self) -> None:
         """Shows the caller that the request is being worked on."""
@@ -176,6 +178,50 @@ class RpcIncomingMessage(base.RpcIncomingMessage):
         if not self.listener.heartbeat(self.reply_q, self.msg_id, within):
             raise oslo_messaging.MessageDeliveryFailure(
                 'Nobody is there to see the heartbeat of %s' % self.msg_id)
+
+
+RpcListener.message_class = RpcIncomingMessage
+
+
+class NotificationIncomingMessage(base.IncomingMessage):
+    """One notification. Given up without a word, it goes back to the broker."""
+
+    def __init__(self, listener: NotificationListener,
+                 native: _native.Incoming) -> None:
+        message, ctxt, msg_id, _ = _unpack(native.message())
+        super().__init__(ctxt, message, msg_id)
+        self.client_timeout = ctxt['client_timeout']
+        self.listener = listener
+        self._native = native
+
+    def acknowledge(self) -> None:
+        """Lets the broker forget it."""
+        self._native.acknowledge()
+
+    def requeue(self) -> None:
+        """Lets the broker deliver it again."""
+        self._native.requeue()
+
+
+class NotificationListener(Listener):
+    """Notifications of some topics and priorities."""
+
+    message_class = NotificationIncomingMessage
+
+
+def _unpack(text: str) -> tuple[dict, dict, Optional[str], Optional[str]]:
+    """Message, context, message id and reply queue."""
+    message = jsonutils.loads(text)
+    for key in _OF_THE_ENGINE:
+        message.pop(key, None)
+    msg_id = message.pop('_msg_id', None)
+    reply_q = message.pop('_reply_q', None)
+    client_timeout = message.pop('_timeout', None)
+    ctxt = {}
+    for key in [key for key in message if key.startswith(_CONTEXT)]:
+        ctxt[key[len(_CONTEXT):]] = message.pop(key)
+    ctxt['client_timeout'] = client_timeout
+    return message, ctxt, msg_id, reply_q
 
 
 def _deadline(timeout: Optional[float]) -> Optional[float]:

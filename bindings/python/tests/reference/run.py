@@ -1,0 +1,199 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the reference's own tests on a driver of this project, and on the reference's driver beside it.
+
+    run.py functional [--url rabbit://guest:guest@localhost/] [PATTERN...]
+    run.py unit [PATTERN...]
+
+``functional`` runs oslo_messaging.tests.functional twice, on ``rabbit://`` and on ``rust+rabbit://``, each in a process
+of its own, and compares: what passes there has to pass here. ``unit`` runs the tests of the reference that a driver can
+be put under, with ``fake://`` and ``kombu+memory://`` replaced by ``rust+memory://``. Exits with 1 if a test that passes
+on the reference's driver does not on ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+#: Runs in both modes: it reaches into the connections of the reference's driver and breaks nodes of a cluster of its own.
+LEFT_OUT_FUNCTIONAL = ('test_rabbitmq',)
+UNIT_MODULES = ('oslo_messaging.tests.rpc', 'oslo_messaging.tests.notify',
+                'oslo_messaging.tests.test_transport',
+                'oslo_messaging.tests.test_expected_exceptions',
+                'oslo_messaging.tests.test_exception_serialization',
+                'oslo_messaging.tests.drivers.test_impl_rabbit')
+OUTCOMES = ('passed', 'failed', 'skipped')
+
+
+class AnswersToRabbit(str):
+    """A URL that two tests do not take for a stranger's: they run only if it begins with ``rabbit://``."""
+
+    def startswith(self, prefix, *args):
+        if prefix == 'rabbit://':
+            return super().startswith(('rabbit://', 'rust+rabbit://'))
+        return super().startswith(prefix, *args)
+
+
+class Recorder(unittest.TextTestResult):
+    """Keeps the outcome of each test by its name."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.outcomes = {}
+        self._began = 0.0
+
+    def startTest(self, test):
+        self._began = time.monotonic()
+        super().startTest(test)
+
+    def _note(self, test, outcome, why=''):
+        took = time.monotonic() - self._began
+        self.outcomes[test.id()] = (outcome, round(took, 2), why)
+
+    def addSuccess(self, test, details=None):
+        super().addSuccess(test)
+        self._note(test, 'passed')
+
+    def addFailure(self, test, err=None, details=None):
+        self._bad(test, err, details)
+
+    def addError(self, test, err=None, details=None):
+        self._bad(test, err, details)
+
+    def _bad(self, test, err, details):
+        text = details['traceback'].as_text() if details and (
+            'traceback' in details) else self._exc_info_to_string(err, test)
+        self.failures.append((test, text))
+        self.stream.write('\n' + text + '\n')
+        self._note(test, 'failed', text[-2000:])
+
+    def addSkip(self, test, reason=None, details=None):
+        reason = reason or details['reason'].as_text()
+        super().addSkip(test, reason)
+        self._note(test, 'skipped', reason)
+
+
+def tests_of(suite):
+    for item in suite:
+        if isinstance(item, unittest.TestSuite):
+            yield from tests_of(item)
+        else:
+            yield item
+
+
+def select(names, patterns, left_out=()):
+    loader = unittest.TestLoader()
+    chosen = unittest.TestSuite()
+    for name in names:
+        module = __import__(name, fromlist=['x'])
+        if hasattr(module, '__path__'):
+            top = os.path.dirname(os.path.dirname(
+                __import__('oslo_messaging').__file__))
+            suite = loader.discover(module.__path__[0], top_level_dir=top)
+        else:
+            suite = loader.loadTestsFromModule(module)
+        for test in tests_of(suite):
+            if any(part in test.id() for part in left_out):
+                continue
+            if patterns and not any(part in test.id() for part in patterns):
+                continue
+            chosen.addTest(test)
+    return chosen
+
+
+def run(suite, out):
+    runner = unittest.TextTestRunner(resultclass=Recorder, verbosity=2)
+    result = runner.run(suite)
+    with open(out, 'w') as file:
+        json.dump(result.outcomes, file, indent=1)
+
+
+def functional(patterns, out):
+    import oslo_messaging.tests  # noqa: F401  (patches, as under stestr)
+    from oslo_messaging.tests.functional import utils
+
+    original = utils.SkipIfNoTransportURL.setUp
+
+    def set_up(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        self.rpc_url = AnswersToRabbit(self.rpc_url)
+        self.notify_url = AnswersToRabbit(self.notify_url)
+
+    utils.SkipIfNoTransportURL.setUp = set_up
+    run(select(['oslo_messaging.tests.functional'], patterns,
+               LEFT_OUT_FUNCTIONAL), out)
+
+
+def unit(patterns, out, ours):
+    import oslo_messaging.tests  # noqa: F401
+    from oslo_messaging import transport
+
+    if ours:
+        parse = transport.TransportURL.parse.__func__
+
+        def parse_for_us(cls, conf, url=None):
+            parsed = parse(cls, conf, url)
+            if parsed._transport in ('fake', 'kombu+memory'):
+                parsed._transport = 'rust+memory'
+            return parsed
+
+        transport.TransportURL.parse = classmethod(parse_for_us)
+    run(select(UNIT_MODULES, patterns), out)
+
+
+def child(mode, patterns, environment):
+    with tempfile.NamedTemporaryFile(suffix='.json') as out:
+        subprocess.run([sys.executable, __file__, mode, '--out', out.name,
+                        *patterns],
+                       env={**os.environ, **environment}, check=True)
+        with open(out.name) as file:
+            return json.load(file)
+
+
+def compare(theirs, ours):
+    worse = [name for name, (outcome, *_) in theirs.items()
+             if outcome == 'passed'
+             and ours.get(name, ['missing'])[0] != 'passed']
+    for title, outcomes in (('reference', theirs), ('ours', ours)):
+        counts = {kind: sum(outcome == kind for outcome, *_ in
+                            outcomes.values()) for kind in OUTCOMES}
+        seconds = sum(took for _, took, _ in outcomes.values())
+        print(f'{title}: {counts}, {seconds:.0f} s')
+    for name in worse:
+        print('passes on the reference only:', name)
+    return 1 if worse else 0
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('mode', choices=['functional', 'unit',
+                                         'functional-one', 'unit-ours',
+                                         'unit-theirs'])
+    parser.add_argument('--url', default=os.environ.get(
+        'OSLO_TEST_RABBIT_URL', 'rabbit://guest:guest@localhost:5672/'))
+    parser.add_argument('--out')
+    parser.add_argument('patterns', nargs='*')
+    args = parser.parse_args()
+    if args.mode == 'functional-one':
+        return functional(args.patterns, args.out)
+    if args.mode in ('unit-ours', 'unit-theirs'):
+        return unit(args.patterns, args.out, args.mode == 'unit-ours')
+    if args.mode == 'functional':
+        both = [child('functional-one', args.patterns,
+                      {'RPC_TRANSPORT_URL': url, 'NOTIFY_TRANSPORT_URL': url})
+                for url in (args.url, 'rust+' + args.url)]
+    else:
+        both = [child(mode, args.patterns, {})
+                for mode in ('unit-theirs', 'unit-ours')]
+    return compare(*both)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
