@@ -8,9 +8,25 @@ use std::io;
 use std::sync::Arc;
 
 /// Result of the operations of this crate.
+///
+/// ```
+/// fn check(name: &str) -> oslo_messaging_amqp::Result<&str> {
+///     Ok(name)
+/// }
+/// assert_eq!(check("q").ok(), Some("q"));
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What kind of failure an [`Error`] is. Decide by this and by [`Error::code`], never by the text.
+///
+/// ```
+/// use oslo_messaging_amqp::ErrorKind;
+///
+/// fn is_ours_to_mend(kind: ErrorKind) -> bool {
+///     matches!(kind, ErrorKind::InvalidArgument | ErrorKind::AccessRefused)
+/// }
+/// assert!(!is_ours_to_mend(ErrorKind::Io));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -49,6 +65,18 @@ pub enum ErrorKind {
 }
 
 /// Why TLS failed.
+///
+/// ```
+/// use oslo_messaging_amqp::{Error, TlsFault};
+///
+/// fn advice(error: &Error) -> Option<&'static str> {
+///     match error.tls_fault()? {
+///         TlsFault::UnknownIssuer => Some("name the authority that signed the broker's certificate"),
+///         TlsFault::WrongName => Some("connect by a name that the certificate has"),
+///         _ => None,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsFault {
@@ -79,6 +107,21 @@ pub enum TlsFault {
 }
 
 /// The error of this crate. Clones share one allocation.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use oslo_messaging_amqp::{ConnectOptions, Connection, ErrorKind};
+///
+/// let (stream, peer) = tokio::io::duplex(64);
+/// drop(peer);
+/// let error = Connection::handshake(stream, ConnectOptions::default()).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Io);
+/// assert!(error.is_connection_loss());
+/// assert_eq!((error.code(), error.method(), error.tls_fault()), (None, None, None));
+/// println!("{}", error.text());
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

@@ -17,6 +17,16 @@ const DEFAULT_CHANNEL_MAX: u16 = u16::MAX;
 const START: (u16, u16) = (10, 10);
 
 /// What the broker told about itself in `connection.start`.
+///
+/// ```
+/// use oslo_messaging_amqp::ServerProperties;
+///
+/// // As it is before a broker has said anything.
+/// let nothing = ServerProperties::default();
+/// assert_eq!((nothing.product(), nothing.version()), ("", ""));
+/// assert!(!nothing.has_capability("publisher_confirms"));
+/// assert!(nothing.table().is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerProperties(Table);
 

@@ -9,6 +9,13 @@ use crate::properties::{EncodedProperties, Properties};
 use crate::table::Table;
 
 /// `exchange.declare`. All flags are off and the arguments empty by default.
+///
+/// ```
+/// use oslo_messaging_amqp::ExchangeDeclare;
+///
+/// let nova = ExchangeDeclare { name: "nova", kind: "topic", durable: true, ..Default::default() };
+/// assert!(!nova.auto_delete && nova.arguments.is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExchangeDeclare<'a> {
     /// Name, at most 255 bytes.
@@ -28,6 +35,14 @@ pub struct ExchangeDeclare<'a> {
 }
 
 /// `queue.declare`. All flags are off and the arguments empty by default.
+///
+/// ```
+/// use oslo_messaging_amqp::{QueueDeclare, Table};
+///
+/// let arguments = Table::new().with("x-queue-type", "quorum");
+/// let compute = QueueDeclare { name: "compute", durable: true, arguments, ..Default::default() };
+/// assert!(!compute.exclusive && !compute.passive);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueueDeclare<'a> {
     /// Name, at most 255 bytes; empty lets the broker choose.
@@ -45,6 +60,15 @@ pub struct QueueDeclare<'a> {
 }
 
 /// The broker's answer to `queue.declare`.
+///
+/// ```
+/// use oslo_messaging_amqp::QueueInfo;
+///
+/// fn is_idle(queue: &QueueInfo) -> bool {
+///     queue.messages == 0 && queue.consumers == 0
+/// }
+/// assert!(is_idle(&QueueInfo { name: "compute".to_owned(), messages: 0, consumers: 0 }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueInfo {
     /// Name, chosen by the broker if none was asked for.
@@ -56,6 +80,13 @@ pub struct QueueInfo {
 }
 
 /// `basic.consume`.
+///
+/// ```
+/// use oslo_messaging_amqp::Consume;
+///
+/// let alone = Consume { queue: "compute", tag: "1", exclusive: true, ..Default::default() };
+/// assert!(!alone.no_ack);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Consume<'a> {
     /// Queue to consume.
@@ -71,6 +102,17 @@ pub struct Consume<'a> {
 }
 
 /// `basic.publish`: everything but the body.
+///
+/// ```
+/// use oslo_messaging_amqp::{PropertiesBuilder, Publish};
+///
+/// let properties = PropertiesBuilder::new().content_type("application/json").build()?;
+/// let publish = Publish {
+///     exchange: "nova", routing_key: "compute", mandatory: true, properties: &properties, expiration: Some(60_000),
+/// };
+/// assert!(publish.mandatory);
+/// # Ok::<(), oslo_messaging_amqp::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Publish<'a> {
     /// Exchange; empty is the default exchange, which routes by queue name.
@@ -86,6 +128,19 @@ pub struct Publish<'a> {
 }
 
 /// What became of a published message.
+///
+/// ```
+/// use oslo_messaging_amqp::Confirmation;
+///
+/// fn arrived(confirmation: &Confirmation) -> bool {
+///     match confirmation {
+///         Confirmation::Acked => true,
+///         Confirmation::Returned { code: 312, .. } => false,
+///         _ => false,
+///     }
+/// }
+/// assert!(arrived(&Confirmation::Acked) && !arrived(&Confirmation::Nacked));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Confirmation {
@@ -103,6 +158,15 @@ pub enum Confirmation {
 }
 
 /// A message for a consumer.
+///
+/// ```
+/// use oslo_messaging_amqp::Delivered;
+///
+/// fn describe(delivery: &Delivered) -> String {
+///     let again = if delivery.redelivered { ", again" } else { "" };
+///     format!("{} bytes for {}{again}", delivery.body.len(), delivery.routing_key)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Delivered {
@@ -127,6 +191,32 @@ pub struct Delivered {
 ///
 /// A consumer may hold the [`Channel`](crate::Channel) it consumes on: the connection lets go of its consumers when they are cancelled
 /// and when channel or connection end.
+///
+/// ```
+/// use oslo_messaging_amqp::{Channel, Consumer, Delivered, Error};
+///
+/// struct Counter(Channel);
+///
+/// impl Consumer for Counter {
+///     fn deliver(&self, delivery: Delivered) {
+///         self.0.ack(delivery.delivery_tag).ok();
+///     }
+///
+///     fn cancelled(&self) {
+///         eprintln!("the queue is gone");
+///     }
+///
+///     fn closed(&self, error: &Error) {
+///         eprintln!("{error}");
+///     }
+/// }
+///
+/// fn end(consumer: &dyn Consumer, error: &Error, last: Delivered) {
+///     consumer.deliver(last);
+///     consumer.cancelled();
+///     consumer.closed(error);
+/// }
+/// ```
 pub trait Consumer: Send + Sync + 'static {
     /// A message has arrived.
     fn deliver(&self, delivery: Delivered);

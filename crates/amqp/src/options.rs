@@ -51,6 +51,7 @@ impl fmt::Debug for Login {
 /// options.login = Login::Plain { user: "nova".into(), password: "secret".into() };
 /// options.virtual_host = "/nova".into();
 /// assert!(!format!("{options:?}").contains("secret"));
+/// let options = options.connection_name("nova-compute:4711:node-1");
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -49,6 +49,12 @@ const ORDER: [u16; 14] = [
 ///     .headers(Table::new())
 ///     .delivery_mode(2)
 ///     .priority(0)
+///     .correlation_id("9b")
+///     .reply_to("reply_1")
+///     .message_id("7c")
+///     .timestamp(1_800_000_000)
+///     .kind("call")
+///     .app_id("nova")
 ///     .build()?;
 /// # Ok::<(), oslo_messaging_amqp::Error>(())
 /// ```
@@ -208,6 +214,14 @@ fn put_text(flags: &mut u16, out: &mut Vec<u8>, flag: u16, text: Option<&str>) -
 }
 
 /// Properties as they stand on the wire, made once and used for any number of publishes. Clones share the bytes.
+///
+/// ```
+/// use oslo_messaging_amqp::{EncodedProperties, PropertiesBuilder};
+///
+/// let properties: EncodedProperties = PropertiesBuilder::new().delivery_mode(2).build()?;
+/// let same = properties.clone();
+/// # Ok::<(), oslo_messaging_amqp::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct EncodedProperties {
     flags: u16,
@@ -266,6 +280,20 @@ fn digits(mut number: u64, buffer: &mut ExpirationBuffer) -> &[u8] {
 }
 
 /// Properties of a message that arrived. Checked when it arrived, read when asked for. Clones share the bytes.
+///
+/// ```
+/// use oslo_messaging_amqp::Properties;
+///
+/// fn describe(properties: &Properties) -> String {
+///     let texts = [
+///         properties.content_type(), properties.content_encoding(), properties.correlation_id(),
+///         properties.reply_to(), properties.expiration(), properties.message_id(), properties.kind(),
+///         properties.user_id(), properties.app_id(),
+///     ];
+///     let numbers = (properties.delivery_mode(), properties.priority(), properties.timestamp());
+///     format!("{texts:?} {numbers:?} {:?}", properties.headers())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Properties(Bytes);
 

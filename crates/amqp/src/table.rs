@@ -9,6 +9,15 @@ use crate::error::{Error, Result};
 const MAX_DEPTH: usize = 32;
 
 /// A value in a [`Table`].
+///
+/// ```
+/// use oslo_messaging_amqp::{Table, Value};
+///
+/// assert_eq!(Value::from("quorum").as_str(), Some("quorum"));
+/// assert_eq!(Value::from(true).as_bool(), Some(true));
+/// assert_eq!(Value::from(7).as_int(), Some(7));
+/// assert!(Value::from(Table::new()).as_table().is_some());
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
@@ -94,8 +103,11 @@ value_from! {
 ///
 /// ```
 /// use oslo_messaging_amqp::Table;
-/// let arguments = Table::new().with("x-queue-type", "quorum").with("x-expires", 1_800_000);
+/// let mut arguments = Table::new().with("x-queue-type", "quorum").with("x-expires", 1_800_000);
 /// assert_eq!(arguments.field("x-expires").and_then(|v| v.as_int()), Some(1_800_000));
+/// arguments.insert("x-queue-type", "classic");
+/// assert_eq!((arguments.len(), arguments.is_empty()), (2, false));
+/// assert_eq!(arguments.iter().next().map(|(name, _)| name), Some("x-queue-type"));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table(Vec<(String, Value)>);

@@ -38,6 +38,13 @@ pub enum Trust {
 }
 
 /// Versions of TLS to offer. Older ones than 1.2 are not spoken here.
+///
+/// ```
+/// use oslo_messaging_amqp::{TlsOptions, TlsVersions};
+///
+/// let mut tls = TlsOptions::default();
+/// tls.versions = TlsVersions::Only13;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsVersions {

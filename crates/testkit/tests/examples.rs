@@ -10,7 +10,16 @@ use std::path::{Path, PathBuf};
 use syn::{Attribute, Expr, ImplItem, Item, Lit, Meta, TraitItem, Visibility};
 
 /// The published libraries.
-const CRATES: [&str; 1] = ["proto"];
+const CRATES: [&str; 2] = ["proto", "amqp"];
+
+/// Tests, and what is public for macros and benchmarks only and hidden from the documentation.
+const UNSHOWN: [&str; 5] = [
+    "tests.rs",
+    "tls_tests.rs",
+    "testing.rs",
+    "internals.rs",
+    "private.rs",
+];
 
 #[test]
 fn every_public_item_has_an_example() {
@@ -107,7 +116,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
             .unwrap_or_default();
         if path.is_dir() {
             found.extend(rust_files(&path));
-        } else if name.ends_with(".rs") && name != "tests.rs" && !name.ends_with("_tests.rs") {
+        } else if name.ends_with(".rs") && !UNSHOWN.contains(&name.as_str()) {
             found.push(path);
         }
     }

@@ -24,6 +24,53 @@ use crate::task::Shared;
 ///
 /// A method that the broker refuses closes the channel: the answer is [`ErrorKind::ChannelClosed`] with the broker's code, for this and everything
 /// else under way on the channel. Open another one then.
+///
+/// ```
+/// use std::sync::Arc;
+/// use oslo_messaging_amqp::{
+///     Channel, Consume, Consumer, EncodedProperties, ExchangeDeclare, Publish, QueueDeclare, Table,
+/// };
+///
+/// async fn tour(
+///     channel: &Channel,
+///     consumer: Arc<dyn Consumer>,
+///     properties: &EncodedProperties,
+/// ) -> oslo_messaging_amqp::Result<()> {
+///     let exchange = ExchangeDeclare { name: "nova", kind: "topic", ..Default::default() };
+///     channel.exchange_declare(&exchange).await?;
+///     channel.queue_declare(&QueueDeclare { name: "compute", ..Default::default() }).await?;
+///     channel.queue_bind("compute", "nova", "compute", &Table::new()).await?;
+///
+///     channel.qos(64).await?;
+///     channel.consume("compute", "first", &Table::new(), consumer.clone()).await?;
+///     let consume = Consume { queue: "compute", tag: "second", no_ack: true, ..Default::default() };
+///     let tag = channel.consume_with(&consume, consumer).await?;
+///
+///     channel.confirm_select().await?;
+///     let publish = Publish { exchange: "nova", routing_key: "compute", mandatory: true, properties, expiration: Some(60_000) };
+///     while channel.send(&publish, b"hello").is_err() {
+///         // The broker asks for a pause, or much is unsent; an error here is an end.
+///         channel.ready().await?;
+///     }
+///     println!("{} messages wait for their confirm", channel.unconfirmed());
+///
+///     channel.cancel(&tag).await?;
+///     channel.queue_purge("compute").await?;
+///     channel.queue_unbind("compute", "nova", "compute", &Table::new()).await?;
+///     channel.queue_delete("compute", false, false).await?;
+///     channel.exchange_delete("nova", true).await?;
+///     channel.close().await?;
+///     assert!(channel.closed_reason().is_some());
+///     Ok(())
+/// }
+///
+/// /// The three ways to settle a delivery.
+/// fn settle(channel: &Channel, tags: [u64; 3]) -> oslo_messaging_amqp::Result<()> {
+///     channel.ack(tags[0])?;
+///     channel.nack(tags[1], true)?;
+///     channel.reject(tags[2], false)
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Channel(Arc<Inner>);
 

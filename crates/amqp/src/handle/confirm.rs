@@ -15,6 +15,17 @@ use crate::methods::Confirmation;
 /// not have arrived then.
 ///
 /// Dropping it leaves the message unwatched, nothing more.
+///
+/// ```
+/// use oslo_messaging_amqp::{Channel, Confirm, Confirmation, EncodedProperties, Publish};
+///
+/// async fn send(channel: &Channel, properties: &EncodedProperties) -> oslo_messaging_amqp::Result<bool> {
+///     let publish = Publish { exchange: "", routing_key: "q", mandatory: true, properties, expiration: None };
+///     let confirm: Confirm = channel.publish(&publish, b"hello")?;
+///     // Something else can be done before the broker has answered.
+///     Ok(confirm.await? == Confirmation::Acked)
+/// }
+/// ```
 #[must_use = "a message that is not waited for may be lost unseen; use `Channel::send` when that is meant"]
 pub struct Confirm {
     channel: Arc<Inner>,

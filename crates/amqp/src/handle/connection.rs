@@ -23,6 +23,27 @@ const JOIN_GRACE: Duration = Duration::from_millis(1500);
 /// A connection to a broker. Clones are handles of the same one; when the last is dropped, the connection is closed.
 ///
 /// Channels do not keep it alive: after its end they answer everything with the reason of the end.
+///
+/// ```
+/// use std::time::Duration;
+/// use oslo_messaging_amqp::{ConnectOptions, Connection, Error};
+///
+/// async fn watch(stream: tokio::net::TcpStream) -> oslo_messaging_amqp::Result<Option<Error>> {
+///     let connection = Connection::handshake(stream, ConnectOptions::default()).await?;
+///     println!("{} {}", connection.server_properties().product(), connection.server_properties().version());
+///     println!("frames of {} bytes, {} channels", connection.frame_max(), connection.channel_max());
+///     println!("heartbeats every {:?}, silent for {:?}", connection.heartbeat(), connection.silence());
+///     let mut blocked = connection.watch_blocked();
+///     tokio::select! {
+///         Ok(()) = blocked.changed() => println!("blocked: {:?}", connection.blocked_reason()),
+///         error = connection.closed() => return Ok(Some(error)),
+///     }
+///     if connection.is_open() {
+///         connection.close(Duration::from_secs(1)).await?;
+///     }
+///     Ok(connection.closed_reason())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Connection(Arc<Inner>);
 
