@@ -17,8 +17,8 @@ use oslo_messaging_proto::wire::reply::SealedReply;
 use tokio::time::Instant;
 
 /// How many replies are kept at most, and how large all of them and one of them may be.
-const COUNT: usize = 1024;
-const TOTAL_BYTES: usize = 1 << 20;
+const COUNT: usize = 4096;
+const TOTAL_BYTES: usize = 4 << 20;
 const LARGEST: usize = 64 << 10;
 /// How many callers that moved before their requests were answered are remembered.
 const MOVED: usize = 1024;
@@ -172,11 +172,11 @@ mod tests {
             Instant::now(),
         );
         assert!(recent.kept.is_empty());
-        for n in 0..2_000 {
+        for n in 0..2 * COUNT as u128 {
             recent.keep(UniqueId::from_random(n), "q", reply(1), Instant::now());
         }
         assert_eq!(recent.kept.len(), COUNT);
-        for n in 0..100 {
+        for n in 0..200 {
             recent.keep(
                 UniqueId::from_random(n),
                 "q",

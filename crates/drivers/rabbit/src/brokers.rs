@@ -186,7 +186,8 @@ impl Brokers {
         *cooling = Some(Cooling { until, attempts });
     }
 
-    fn note_failure(&self, at: usize, now: Instant) {
+    /// Notes that a broker could not be reached, or did not answer any more.
+    pub(crate) fn note_failure(&self, at: usize, now: Instant) {
         self.note_loss(at, now);
         if let Some(cooling) = &mut *self.hosts[at].cooling() {
             cooling.attempts = cooling.attempts.saturating_add(1);
@@ -267,4 +268,4 @@ fn machine() -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,11 +4,14 @@
 //! anyone may watch). Refuses to know what the connection is for: channels, declarations and messages
 //! are the business of publisher and consumer, who ask for a [`Session`] and ask again when it is gone.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use oslo_messaging_amqp::{Connection, Error as AmqpError};
 use oslo_messaging_core::driver::Retry;
 use oslo_messaging_core::error::{Error, Result};
@@ -20,6 +23,9 @@ use tokio::time::sleep;
 use crate::brokers::Brokers;
 use crate::error::{ConnectFault, Hope, closed_error};
 use crate::pulse::{Pulse, until_dead};
+
+/// A broker that takes longer to take a connection is not waited for alone.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection that held this long was none in a row of those that are made and lost at once.
 const STEADY: Duration = Duration::from_secs(5);
@@ -291,6 +297,11 @@ impl Link {
         self.with_status(|status| status.last_fault.as_ref().map(ConnectFault::to_error))
     }
 
+    /// Says so if another process connected than this one.
+    pub(crate) fn check_process(&self) {
+        self.inner.pulse.owner.check();
+    }
+
     /// Where it connects to.
     pub(crate) fn brokers(&self) -> &Brokers {
         &self.inner.brokers
@@ -358,7 +369,11 @@ impl Inner {
                     let Some(lost) = self.hold(connection, generation, host).await else {
                         return;
                     };
-                    self.brokers.note_loss(at, Instant::now());
+                    if lost.is_silence() {
+                        self.brokers.note_failure(at, Instant::now());
+                    } else {
+                        self.brokers.note_loss(at, Instant::now());
+                    }
                     self.note(lost);
                     let held = since.elapsed() >= STEADY;
                     self.brokers.delays().after_loss(&mut failures, held)
@@ -536,26 +551,48 @@ impl Inner {
         self.warned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tries each broker once; of their faults the one with the most hope, or none at all, is told.
+    /// Tries each broker once; of their faults the one with the most hope, or none at all, is told. One that takes long to
+    /// answer, as one that hangs does, is not waited for: the next one is tried beside it, and the first to take us has us.
     async fn connect_round(&self, from: usize) -> Result<(Connection, usize), ConnectFault> {
         let mut told: Option<ConnectFault> = None;
-        for at in self.brokers.round(from, Instant::now()) {
-            match self.brokers.connect(at, self.purpose).await {
-                Ok(connection) => return Ok((connection, at)),
-                Err(error) => {
-                    let address = self.brokers.address(at);
-                    let fault = ConnectFault::new(error, address, self.brokers.vhost());
-                    tracing::debug!(error = %fault.to_error(), purpose = self.purpose, "one of the brokers was not reached");
-                    if told
-                        .as_ref()
-                        .is_none_or(|known| known.hope() <= fault.hope())
-                    {
-                        told = Some(fault);
+        let mut left = self.brokers.round(from, Instant::now()).into_iter();
+        let mut tried = FuturesUnordered::new();
+        let mut pending = HashSet::new();
+        loop {
+            if let Some(at) = left.next() {
+                pending.insert(at);
+                tried.push(self.attempt(at));
+            }
+            tokio::select! {
+                Some((at, result)) = tried.next() => {
+                    pending.remove(&at);
+                    match result {
+                        Ok(connection) => {
+                            let now = Instant::now();
+                            pending.into_iter().for_each(|slow| self.brokers.note_failure(slow, now));
+                            return Ok((connection, at));
+                        }
+                        Err(fault) => {
+                            tracing::debug!(error = %fault.to_error(), purpose = self.purpose, "one of the brokers was not reached");
+                            if told.as_ref().is_none_or(|known| known.hope() <= fault.hope()) {
+                                told = Some(fault);
+                            }
+                        }
+                    }
+                    if pending.is_empty() && left.len() == 0 {
+                        return Err(told.expect("there is at least one broker, see Brokers::new"));
                     }
                 }
+                () = sleep(IMPATIENCE), if left.len() > 0 => {}
             }
         }
-        Err(told.expect("there is at least one broker, see Brokers::new"))
+    }
+
+    async fn attempt(&self, at: usize) -> (usize, Result<Connection, ConnectFault>) {
+        let connected = self.brokers.connect(at, self.purpose).await;
+        let (address, vhost) = (self.brokers.address(at), self.brokers.vhost());
+        let fault = |error| ConnectFault::new(error, address, vhost);
+        (at, connected.map_err(fault))
     }
 }
 

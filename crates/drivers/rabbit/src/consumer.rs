@@ -66,6 +66,7 @@ impl Consumers {
         what: Subscription,
         inbox: Arc<dyn Inbox>,
     ) -> Result<Box<dyn Listener>> {
+        self.link.check_process();
         let plan = Plan::new(&self.config, &self.control_exchange, what)?;
         let spec = plan.spec(&self.common.facts)?;
         let (wish, wishes) = watch::channel(Wish::Run);

@@ -82,6 +82,14 @@ impl ConnectFault {
         }
     }
 
+    /// Whether the broker fell silent, which says more against it than a lost connection.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(
+            self.cause.kind(),
+            AmqpKind::Timeout | AmqpKind::HeartbeatLost
+        )
+    }
+
     /// What a waiter is told.
     pub(crate) fn to_error(&self) -> Error {
         let (kind, advice) = match (self.hope(), self.cause.kind()) {

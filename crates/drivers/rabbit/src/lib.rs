@@ -14,6 +14,7 @@ mod delivery;
 pub mod driver;
 mod error;
 mod facts;
+mod fork;
 mod inspect;
 mod names;
 mod plan;

@@ -233,6 +233,7 @@ impl Publisher {
 
     /// Sends one message; see `Driver::send`.
     pub(crate) async fn send(&self, message: Outgoing<'_>) -> Result<()> {
+        self.link.check_process();
         let parcel = self.pack(&message)?;
         let deadline = match (message.deadline, message.retry) {
             (Some(deadline), _) => Some(deadline),

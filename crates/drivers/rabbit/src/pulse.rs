@@ -12,6 +12,8 @@ use oslo_messaging_amqp::Connection;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::fork::Owner;
+
 /// How often the silence is measured.
 const LOOK: Duration = Duration::from_millis(250);
 /// So long a silence while confirmations are owed holds publishers back; the end of it is looked for
@@ -28,7 +30,8 @@ const RECENT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(2);
 /// When the driver's other connection was found dead so shortly ago, half the silence and half the time for the answer do.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
-/// The slowest way, in bytes a second, over which what was published before the question may still be on its way.
+/// The slowest way, in bytes a second, over which a message published before the question may still be on its way. Only one
+/// counts: the others are confirmed one by one, which is heard.
 const SLOWEST: f64 = 131_072.0;
 
 /// What the connections of one driver know of each other.
@@ -36,8 +39,8 @@ const SLOWEST: f64 = 131_072.0;
 pub(crate) struct Pulse {
     /// Messages published and not confirmed.
     unconfirmed: AtomicUsize,
-    /// Their bytes.
-    unconfirmed_bytes: AtomicUsize,
+    /// Bytes of the largest of them, or of one that was there lately.
+    largest: AtomicUsize,
     last_send: Mutex<Option<Instant>>,
     /// When a connection was last found dead.
     found_dead: Mutex<Option<Instant>>,
@@ -46,6 +49,8 @@ pub(crate) struct Pulse {
     /// The broker took login and virtual host once.
     welcomed: AtomicBool,
     connected: watch::Sender<u64>,
+    /// Who connected.
+    pub(crate) owner: Owner,
     /// Confirmations are owed, and nothing comes where they should.
     silent: watch::Sender<bool>,
 }
@@ -55,12 +60,13 @@ impl Pulse {
     pub(crate) fn new() -> Self {
         Self {
             unconfirmed: AtomicUsize::new(0),
-            unconfirmed_bytes: AtomicUsize::new(0),
+            largest: AtomicUsize::new(0),
             last_send: Mutex::default(),
             found_dead: Mutex::default(),
             dead_consumer: AtomicU64::new(0),
             welcomed: AtomicBool::new(false),
             connected: watch::Sender::new(0),
+            owner: Owner::default(),
             silent: watch::Sender::new(false),
         }
     }
@@ -68,8 +74,8 @@ impl Pulse {
     /// Notes a message of so many bytes whose confirmation is waited for, while the guard lives.
     pub(crate) fn expect(&self, bytes: usize) -> Expected<'_> {
         self.unconfirmed.fetch_add(1, Ordering::Relaxed);
-        self.unconfirmed_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Expected { pulse: self, bytes }
+        self.largest.fetch_max(bytes, Ordering::Relaxed);
+        Expected(self)
     }
 
     /// Messages published and not confirmed.
@@ -102,6 +108,7 @@ impl Pulse {
     /// A connection is up; who waits to try again need not wait any longer.
     pub(crate) fn note_connected(&self) {
         self.welcomed.store(true, Ordering::Relaxed);
+        self.owner.note();
         self.connected.send_modify(|count| *count += 1);
     }
 
@@ -156,18 +163,13 @@ impl Pulse {
 }
 
 /// A message whose confirmation is waited for.
-pub(crate) struct Expected<'a> {
-    pulse: &'a Pulse,
-    bytes: usize,
-}
+pub(crate) struct Expected<'a>(&'a Pulse);
 
 impl Drop for Expected<'_> {
     fn drop(&mut self) {
-        let pulse = self.pulse;
-        pulse
-            .unconfirmed_bytes
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        let pulse = self.0;
         if pulse.unconfirmed.fetch_sub(1, Ordering::Relaxed) == 1 {
+            pulse.largest.store(0, Ordering::Relaxed);
             // The last one: until then `sent_recently` sees that there are some.
             let mut last = lock(&pulse.last_send);
             *last = Some(Instant::now());
@@ -201,7 +203,7 @@ pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes
             continue;
         }
         let ahead = match publishes {
-            true => pulse.unconfirmed_bytes.load(Ordering::Relaxed),
+            true => pulse.largest.load(Ordering::Relaxed),
             false => 0,
         };
         let limit = ANSWER / share + Duration::from_secs_f64(ahead as f64 / SLOWEST);

@@ -38,6 +38,8 @@ const BELIEF: Duration = Duration::from_secs(60);
 
 /// While another queue is kept ready, the own one may take no longer to be had.
 const HURRY: Duration = Duration::from_millis(1500);
+/// Longest such a channel may then take to close.
+const TELL: Duration = Duration::from_millis(100);
 /// So soon after the subscription is in force the queue that is kept ready is declared: the connection that publishes comes
 /// up with the first call;
 const SPARE_SOON: Duration = Duration::from_millis(300);
@@ -273,8 +275,14 @@ impl SubscriptionTask {
         let consumed = timeout(patience, self.consume(&channel, &ends, history)).await;
         let wanted = *self.wishes.borrow() == Wish::Run;
         if !wanted || !matches!(consumed, Ok(Ok(()))) {
-            // Consumers in force hold their channel, so it has to be told.
-            close(&channel).await;
+            // Consumers in force hold their channel, so it has to be told. One that waits for a queue that hangs does not
+            // answer that either.
+            let told = if self.plan.has_spare() {
+                TELL
+            } else {
+                CLOSE_LIMIT
+            };
+            let _ = timeout(told, close(&channel)).await;
         }
         match consumed {
             _ if !wanted => return None,

@@ -31,13 +31,16 @@ struct Window {
     under_way: usize,
     /// The last confirmation, or the first message since there was nothing to confirm.
     since: Instant,
+    /// A message left without a confirmation, with its connection or its sender, and none was confirmed after it. On a new
+    /// connection the queue may be as stuck as before.
+    owes: bool,
     /// There since somebody had to wait.
     room: Option<Arc<Notify>>,
 }
 
 impl Window {
     fn has_room(&self) -> bool {
-        self.under_way < FEW || self.since.elapsed() < BEHIND
+        self.under_way < FEW || (!self.owes && self.since.elapsed() < BEHIND)
     }
 }
 
@@ -46,6 +49,7 @@ impl Window {
 pub(crate) struct UnderWay<'a> {
     windows: &'a Windows,
     queue: Arc<str>,
+    confirmed: bool,
 }
 
 impl Windows {
@@ -78,24 +82,30 @@ impl Windows {
         let window = queues.entry(Arc::clone(&queue)).or_insert_with(|| Window {
             under_way: 0,
             since: Instant::now(),
+            owes: false,
             room: None,
         });
         if !window.has_room() {
             return Err(Arc::clone(window.room.get_or_insert_default()));
         }
-        if window.under_way == 0 {
+        if window.under_way == 0 && !window.owes {
             (window.since, window.room) = (Instant::now(), None);
         }
         window.under_way += 1;
         Ok(UnderWay {
             windows: self,
             queue,
+            confirmed: false,
         })
     }
 
-    fn leave(&self, queue: &Arc<str>) {
+    fn leave(&self, queue: &Arc<str>, confirmed: bool) {
         if let Some(window) = self.lock().get_mut(queue) {
             window.under_way -= 1;
+            window.owes = !confirmed;
+            if confirmed {
+                window.since = Instant::now();
+            }
             if let Some(room) = &window.room {
                 room.notify_one();
             }
@@ -108,17 +118,15 @@ impl Windows {
 }
 
 impl UnderWay<'_> {
-    /// The queue confirmed one, whatever it said.
-    pub(crate) fn confirmed(&self) {
-        if let Some(window) = self.windows.lock().get_mut(&self.queue) {
-            window.since = Instant::now();
-        }
+    /// The queue confirmed it, whatever it said.
+    pub(crate) fn confirmed(mut self) {
+        self.confirmed = true;
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.windows.leave(&self.queue);
+        self.windows.leave(&self.queue, self.confirmed);
     }
 }
 
@@ -143,18 +151,27 @@ mod tests {
             stuck
         };
         sleep(BEHIND).await;
-        many[0].confirmed();
+        many.remove(0).confirmed();
         many.push(windows.enter("busy").await);
         assert!(timeout(10 * LOOK, windows.enter("stuck")).await.is_err());
         drop(timeout(LOOK, windows.enter("another")).await.unwrap());
-        // One that gave up makes room for another.
+        // One that gave up makes room for another; so does the loss of a connection, but for no more than before.
         let mut stuck = stuck.into_iter();
         drop(stuck.next());
         let late = timeout(LOOK, windows.enter("stuck")).await.unwrap();
         assert!(timeout(10 * LOOK, windows.enter("stuck")).await.is_err());
-        late.confirmed();
-        drop(windows.enter("stuck").await);
-        drop((many, stuck, late));
+        drop((late, stuck));
+        let mut again = Vec::new();
+        for _ in 0..FEW {
+            again.push(timeout(LOOK, windows.enter("stuck")).await.unwrap());
+        }
+        assert!(timeout(LOOK / 2, windows.enter("stuck")).await.is_err());
+        // It works again.
+        again.remove(0).confirmed();
+        for _ in 0..100 {
+            again.push(timeout(LOOK, windows.enter("stuck")).await.unwrap());
+        }
+        drop((many, again));
         for n in 0..10 * IDLE {
             drop(windows.enter(&n.to_string()).await);
         }

@@ -5,6 +5,28 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// What is written to the log meanwhile.
+pub(crate) fn log_of(work: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    tracing::subscriber::with_default(subscriber, work);
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+}
+
 fn brokers(url: &str) -> Brokers {
     let url = TransportUrl::parse(url).unwrap();
     let config = RabbitConfig::from_query(url.query()).unwrap();
@@ -72,6 +94,19 @@ fn each_broker_has_its_own_login() {
         };
         let at = place(&brokers, address);
         assert_eq!(brokers.hosts[at].login, expected);
+    }
+}
+
+#[test]
+fn hosts_with_and_without_credentials_are_worth_a_warning() {
+    let log = |url: &str| log_of(|| drop(brokers(url)));
+    let mixed = log("rabbit://one:secret-word@a,b/");
+    assert!(
+        mixed.contains("log in as guest") && !mixed.contains("secret-word"),
+        "{mixed}"
+    );
+    for alike in ["rabbit://a,b/", "rabbit://one:1@a,two:2@b/"] {
+        assert_eq!(log(alike), "");
     }
 }
 

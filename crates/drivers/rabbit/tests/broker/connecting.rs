@@ -226,3 +226,30 @@ async fn a_dead_broker_is_left_alone_for_a_while() {
     assert!(dead.connections_ever() > tried);
     within(driver.close()).await;
 }
+
+#[tokio::test]
+async fn a_broker_that_hangs_is_not_waited_for_alone() {
+    let Some(vhost) = vhost_or_skip("a_broker_that_hangs_is_not_waited_for_alone").await else {
+        return;
+    };
+    let port = vhost.broker().port();
+    let (alive, hanging) = (
+        Proxy::start(port).await.unwrap(),
+        Proxy::start(port).await.unwrap(),
+    );
+    hanging.pause();
+    // Each begins with any of the two.
+    while hanging.connections_ever() < 3 {
+        let driver = driver(&url(&vhost, &[&alive, &hanging], "connect_timeout=20"));
+        let start = Instant::now();
+        send(&driver, message(to_topic("topic-a"), "{}"))
+            .await
+            .unwrap();
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            start.elapsed()
+        );
+        within(driver.close()).await;
+    }
+}

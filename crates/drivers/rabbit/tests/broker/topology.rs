@@ -8,6 +8,7 @@ use oslo_messaging_core::error::ErrorKind;
 use oslo_messaging_testkit::rabbit::node::Node;
 use oslo_messaging_testkit::rabbit::vhost::Vhost;
 use oslo_messaging_testkit::rabbit::vhost_or_skip;
+use serde_json::Value;
 
 use crate::support::*;
 
@@ -312,4 +313,85 @@ async fn after_a_restart_replies_are_still_there_and_lost_transient_topics_are_t
     tokio::time::timeout(Duration::from_secs(20), transient.close())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn queues_of_every_form_the_options_ask_for_carry_messages() {
+    let test = "queues_of_every_form_the_options_ask_for_carry_messages";
+    let Some(vhost) = vhost_or_skip(test).await else {
+        return;
+    };
+    // Where transient queues are refused, shared ones are quorum queues whatever else is asked for.
+    let classic = !transient_refused();
+    let limits = "rabbit_quorum_queue=true&rabbit_quorum_delivery_limit=7&rabbit_quorum_max_memory_length=100&\
+                  rabbit_quorum_max_memory_bytes=100000";
+    let quorum = ("x-queue-type", Value::from("quorum"));
+    let limited = vec![
+        quorum.clone(),
+        ("x-delivery-limit", Value::from(7)),
+        ("x-max-in-memory-length", Value::from(100)),
+        ("x-max-in-memory-bytes", Value::from(100_000)),
+    ];
+    let mirrored = vec![("x-ha-policy", Value::from("all"))];
+    let forms = [
+        ("amqp_auto_delete=true", vec![], false),
+        (
+            "amqp_durable_queues=true&rabbit_ha_queues=true",
+            mirrored,
+            false,
+        ),
+        ("rabbit_quorum_queue=true", vec![quorum.clone()], false),
+        (limits, limited, false),
+        (
+            "rabbit_quorum_queue=true&rabbit_transient_quorum_queue=true",
+            vec![quorum],
+            true,
+        ),
+        (
+            "amqp_durable_queues=true&enable_cancel_on_failover=true",
+            vec![],
+            false,
+        ),
+    ];
+    for (number, (query, arguments, private_quorum)) in forms.into_iter().enumerate() {
+        let topic = format!("topic-{number}");
+        let driver = driver(&with(&vhost, query));
+        let (_listener, inbox) = serve(&driver, &topic, "server-1").await;
+        let (replies, answers) = listen(&driver, Subscription::Replies).await.unwrap();
+        let queue = vhost.queue(&topic).await.unwrap().unwrap();
+        for (name, value) in arguments {
+            assert_eq!(queue.arguments.get(name), Some(&value), "{query}");
+        }
+        if classic {
+            assert_eq!(queue.auto_delete, query.contains("auto_delete"), "{query}");
+        }
+        let address = replies.address().unwrap();
+        let private = vhost.queue(address).await.unwrap().unwrap();
+        let kind = private
+            .arguments
+            .get("x-queue-type")
+            .and_then(|kind| kind.as_str());
+        assert_eq!(kind == Some("quorum"), private_quorum, "{query}");
+        let server = Destination::Server {
+            exchange: None,
+            topic: &topic,
+            server: "server-1",
+        };
+        for to in [
+            to_topic(&topic),
+            server,
+            Destination::Fanout { topic: &topic },
+        ] {
+            send(&driver, mandatory(to, "hello")).await.unwrap();
+            assert_eq!(inbox.body().await, "hello", "{query}");
+        }
+        send(
+            &driver,
+            mandatory(Destination::Reply { queue: address }, "answer"),
+        )
+        .await
+        .unwrap();
+        assert_eq!(answers.body().await, "answer", "{query}");
+        within(driver.close()).await;
+    }
 }
