@@ -9,7 +9,9 @@ pub mod config;
 mod drivers;
 mod signal;
 
-pub use oslo_messaging_core::context::Context;
+pub use oslo_messaging_core::context::{
+    Context, current_context, in_context, in_current_context, run_in_context,
+};
 pub use oslo_messaging_core::driver::{Health, Retry};
 pub use oslo_messaging_core::error::{Error, ErrorKind, RemoteError, Result};
 pub use oslo_messaging_core::events::{Event, Events};
@@ -18,8 +20,8 @@ pub use oslo_messaging_core::notify::{
     NotificationResult, Notifier,
 };
 pub use oslo_messaging_core::rpc::{
-    DefaultRpcAccessPolicy, Endpoint, ExplicitRpcAccessPolicy, IntoFailure, LegacyRpcAccessPolicy,
-    RpcAccessPolicy, RpcClient, RpcServer,
+    Acknowledge, DefaultRpcAccessPolicy, Endpoint, Executor, ExplicitRpcAccessPolicy, Hook,
+    IntoFailure, LegacyRpcAccessPolicy, RpcAccessPolicy, RpcClient, RpcServer, ServerHandle,
 };
 pub use oslo_messaging_core::serializer::{NoOpSerializer, Serializer};
 pub use oslo_messaging_core::transport::{Transport, TransportOptions};

@@ -2,7 +2,7 @@
 
 use oslo_messaging_core::error::RemoteError;
 use oslo_messaging_core::rpc::ReplyBody;
-use oslo_messaging_core::rpc::endpoint::Invocation;
+use oslo_messaging_core::rpc::endpoint::{Invocation, causes};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -80,6 +80,53 @@ pub fn respond<T: Answer>(
     result: T,
 ) -> Result<ReplyBody, RemoteError> {
     result.respond(invocation)
+}
+
+/// An error that may have causes. With both traits below in scope, `(&Causes(&error)).lines()` is the first one's if the
+/// error is an [`Error`](std::error::Error), else the second one's.
+pub struct Causes<'a, T>(pub &'a T);
+
+/// The causes of an error.
+pub trait CausesOfError {
+    /// A line for each.
+    fn lines(&self) -> Vec<String>;
+}
+
+impl<T: std::error::Error + 'static> CausesOfError for Causes<'_, T> {
+    fn lines(&self) -> Vec<String> {
+        causes(self.0)
+    }
+}
+
+/// Of what is no error in Rust's sense nothing is known.
+pub trait NoCauses {
+    /// None.
+    fn lines(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl<T> NoCauses for &Causes<'_, T> {}
+
+/// Completes the failure of a method: with the causes of its error, unless it has a traceback, and with the mark of what is
+/// expected, be it by its class.
+pub fn failed(
+    mut failure: RemoteError,
+    causes: Vec<String>,
+    is_expected: bool,
+    expected: &[&str],
+) -> RemoteError {
+    if failure.traceback().is_empty() {
+        failure = failure.with_traceback(causes);
+    }
+    let is_named = |name: &&str| match name.rsplit_once('.') {
+        None => *name == failure.class(),
+        Some((module, class)) => (module, class) == (failure.module(), failure.class()),
+    };
+    if is_expected || expected.iter().any(is_named) {
+        failure = failure.expected();
+    }
+    failure
 }
 
 /// Whether the caller left an argument out.

@@ -3,7 +3,16 @@
 /// Resolves when the process is asked to end: SIGINT or SIGTERM, elsewhere Ctrl-C.
 ///
 /// From its first poll on, these signals no longer kill the process. Made for
-/// [`RpcServer::run_until`](crate::RpcServer::run_until), which then stops the server in good order.
+/// [`RpcServer::run_until`](crate::RpcServer::run_until), which then stops the server in good order, and for
+/// [`RpcServer::run_until_or_abort`](crate::RpcServer::run_until_or_abort), where a second signal ends it at once:
+///
+/// ```no_run
+/// use oslo_messaging::{RpcServer, shutdown_signal};
+///
+/// # async fn doc(server: RpcServer) -> oslo_messaging::Result<()> {
+/// server.run_until_or_abort(shutdown_signal(), shutdown_signal()).await?;
+/// # Ok(()) }
+/// ```
 ///
 /// Should the signals not be available, which the log then says, it never resolves.
 ///

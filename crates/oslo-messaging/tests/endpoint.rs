@@ -236,3 +236,101 @@ async fn a_method_that_is_not_there_is_refused_even_without_asking_first() {
         "NoSuchMethod"
     );
 }
+
+#[derive(Debug, thiserror::Error)]
+enum TableError {
+    #[error("locked by {by}")]
+    Locked { by: &'static str },
+    #[error("broken")]
+    Broken(#[source] std::io::Error),
+    #[error("full")]
+    Full,
+}
+
+impl IntoFailure for TableError {}
+
+const AT_ONCE: usize = 3;
+
+struct Tables;
+
+#[endpoint]
+impl Tables {
+    #[expected(TableError::Locked { .. } | TableError::Full)]
+    fn some(&self, which: &str) -> Result<(), TableError> {
+        Err(match which {
+            "locked" => TableError::Locked { by: "bob" },
+            "full" => TableError::Full,
+            _ => TableError::Broken(std::io::Error::other("the disk is gone")),
+        })
+    }
+
+    #[expected]
+    async fn all(&self) -> Result<(), String> {
+        Err("as usual".to_owned())
+    }
+
+    #[expected("ValueError", "nova.exception.Busy")]
+    fn named(&self, class: String, module: String) -> Result<(), RemoteError> {
+        Err(RemoteError::new(class, module, "told"))
+    }
+
+    #[rpc(blocking, limit = 2, name = "vacuum_now")]
+    #[expose]
+    fn vacuum(&self) {}
+
+    #[rpc(limit = AT_ONCE)]
+    async fn scan(&self) {}
+}
+
+async fn table_failure(method: &str, args: &str) -> RemoteError {
+    let args = Args::from_raw(RawJson::from_text(args).unwrap()).unwrap();
+    let context = Context::new();
+    let invocation = Invocation::new(method, &context, args);
+    Tables.call(&context, invocation).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn errors_are_expected_by_pattern_by_class_or_all_of_them() {
+    for (which, expected) in [("locked", true), ("full", true), ("broken", false)] {
+        let failure = table_failure("some", &format!(r#"{{"which": "{which}"}}"#)).await;
+        assert_eq!(failure.is_expected(), expected, "{which}");
+        assert_eq!(failure.class(), "TableError");
+    }
+    assert!(table_failure("all", "{}").await.is_expected());
+    for (class, module, expected) in [
+        ("ValueError", "builtins", true),
+        ("ValueError", "elsewhere", true),
+        ("Busy", "nova.exception", true),
+        ("Busy", "elsewhere", false),
+        ("KeyError", "builtins", false),
+    ] {
+        let args = format!(r#"{{"class": "{class}", "module": "{module}"}}"#);
+        let failure = table_failure("named", &args).await;
+        assert_eq!(failure.is_expected(), expected, "{module}.{class}");
+    }
+    // What fails before the method runs is nobody's expectation.
+    let failure = table_failure("all", r#"{"more": 1}"#).await;
+    assert_eq!(
+        (failure.class(), failure.is_expected()),
+        ("TypeError", false)
+    );
+}
+
+#[tokio::test]
+async fn what_caused_an_error_is_its_traceback() {
+    let failure = table_failure("some", r#"{"which": "broken"}"#).await;
+    assert_eq!(failure.traceback(), ["  caused by: the disk is gone\n"]);
+    let failure = table_failure("all", "{}").await;
+    assert!(failure.traceback().is_empty(), "text has no causes");
+}
+
+#[test]
+fn a_method_says_that_it_blocks_and_how_many_may_run_at_once() {
+    let info = Tables.method("vacuum_now").unwrap();
+    assert!(info.blocking && info.exposed);
+    assert_eq!(info.limit.map(usize::from), Some(2));
+    let info = Tables.method("scan").unwrap();
+    assert!(!info.blocking && !info.exposed);
+    assert_eq!(info.limit.map(usize::from), Some(AT_ONCE));
+    assert_eq!(Tables.method("all").unwrap().limit, None);
+}

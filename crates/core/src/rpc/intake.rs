@@ -57,7 +57,7 @@ pub(crate) struct Intake {
     acknowledge: Acknowledge,
     seen: Mutex<Duplicates>,
     /// Requests that run unacknowledged, with the copies of them that came meanwhile.
-    running: Mutex<HashMap<UniqueId, Vec<Delivery>>>,
+    running: Mutex<HashMap<Box<str>, Vec<Delivery>>>,
 }
 
 /// What is to be done about a delivery.
@@ -98,9 +98,9 @@ impl Intake {
             delivery.ack();
             return None;
         }
-        let id = regular_id(request);
-        if let Some(id) = id {
-            lock(&self.running).insert(id, Vec::new());
+        let id = request.unique_id().map(Box::<str>::from);
+        if let Some(id) = &id {
+            lock(&self.running).insert(id.clone(), Vec::new());
         }
         Some(Unsettled {
             intake: self,
@@ -112,7 +112,7 @@ impl Intake {
     /// Settles a copy of a request that came before: with the first, if that still runs.
     fn take_copy(&self, delivery: Delivery, request: &Request) {
         let mut running = lock(&self.running);
-        match regular_id(request).and_then(|id| running.get_mut(&id)) {
+        match request.unique_id().and_then(|id| running.get_mut(id)) {
             Some(copies) => copies.push(delivery),
             None => {
                 drop(running);
@@ -213,7 +213,7 @@ impl<D: Dispatch> Service<D> {
 /// A delivery whose request runs. Dropped without a word, it goes back to the bus with all copies.
 pub(crate) struct Unsettled<'a> {
     intake: &'a Intake,
-    id: Option<UniqueId>,
+    id: Option<Box<str>>,
     delivery: Option<Delivery>,
 }
 

@@ -11,6 +11,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
@@ -221,22 +222,33 @@ impl Drop for Alive {
     }
 }
 
-/// Wakes a parked thread.
-struct Parked(Thread);
+/// Wakes a thread that waits for a future.
+struct Sleeper {
+    thread: Thread,
+    /// Beside the thread's own mark, which the handler may use up while it blocks.
+    is_woken: AtomicBool,
+}
 
-impl Wake for Parked {
+impl Wake for Sleeper {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.is_woken.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 
 /// Polls a future to its end on this thread. Other than `block_on` it lets the future itself block on others.
 fn wait_for(task: impl Future<Output = ()>) {
-    let waker = Waker::from(Arc::new(Parked(thread::current())));
+    let sleeper = Arc::new(Sleeper {
+        thread: thread::current(),
+        is_woken: AtomicBool::new(false),
+    });
+    let waker = Waker::from(Arc::clone(&sleeper));
     let mut context = Context::from_waker(&waker);
     let mut task = pin!(task);
     while task.as_mut().poll(&mut context).is_pending() {
-        thread::park();
+        while !sleeper.is_woken.swap(false, Ordering::Acquire) {
+            thread::park();
+        }
     }
 }
 

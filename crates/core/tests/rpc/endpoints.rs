@@ -180,3 +180,40 @@ impl serde::Serialize for Unwritable {
         Err(S::Error::custom("this cannot be written"))
     }
 }
+
+type Answered<'a> = BoxFuture<'a, Result<ReplyBody, RemoteError>>;
+type Act = dyn for<'a> Fn(&'a Context, Invocation<'a>) -> Answered<'a> + Send + Sync;
+
+/// Methods that a test writes in place.
+pub struct Acts {
+    names: Vec<(&'static str, MethodInfo)>,
+    interface: Interface,
+    act: Box<Act>,
+}
+
+/// An endpoint with these methods, all of which do `act`.
+pub fn acts(
+    names: &[(&'static str, MethodInfo)],
+    act: impl for<'a> Fn(&'a Context, Invocation<'a>) -> Answered<'a> + Send + Sync + 'static,
+) -> Acts {
+    Acts {
+        names: names.to_vec(),
+        interface: Interface::new(),
+        act: Box::new(act),
+    }
+}
+
+impl Endpoint for Acts {
+    fn interface(&self) -> Interface {
+        self.interface.clone()
+    }
+
+    fn method(&self, name: &str) -> Option<MethodInfo> {
+        let found = self.names.iter().find(|(known, _)| *known == name);
+        found.map(|(_, info)| *info)
+    }
+
+    fn call<'a>(&'a self, ctx: &'a Context, call: Invocation<'a>) -> Answered<'a> {
+        (self.act)(ctx, call)
+    }
+}

@@ -2,16 +2,24 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod acknowledging;
 mod answering;
 mod batches;
 mod calling;
 mod cancelling;
 mod client;
+mod contexts;
 mod deadlines;
 mod dispatch;
 mod duplicates;
 mod endpoints;
+mod executors;
+mod handles;
+mod hooks;
+mod journal;
 mod layers;
+mod limits;
+mod logging;
 mod lost_queues;
 mod memory;
 mod policies;

@@ -4,10 +4,12 @@
 
 use proc_macro2::Span;
 use syn::ext::IdentExt;
+use syn::parse::ParseStream;
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
     Attribute, Expr, FnArg, GenericParam, Generics, Ident, ImplItem, ImplItemFn, ItemImpl, LitStr,
-    Meta, Pat, PatType, ReturnType, Type,
+    Meta, Pat, PatType, ReturnType, Token, Type,
 };
 
 /// The methods of a block, and whose they are.
@@ -26,6 +28,11 @@ pub(crate) struct Method {
     pub(crate) name: String,
     pub(crate) is_async: bool,
     pub(crate) is_exposed: bool,
+    /// Blocks its thread.
+    pub(crate) blocks: bool,
+    /// How many may run at once.
+    pub(crate) limit: Option<Expr>,
+    pub(crate) expected: Expected,
     /// Has `&Context` as its first parameter.
     pub(crate) wants_context: bool,
     pub(crate) arguments: Vec<Argument>,
@@ -49,6 +56,16 @@ pub(crate) enum Absent {
     None,
     Default,
     Expr(Expr),
+}
+
+/// Which of a method's errors its server should expect.
+#[derive(Default)]
+pub(crate) enum Expected {
+    #[default]
+    None,
+    All,
+    Matching(Box<Pat>),
+    Named(Vec<LitStr>),
 }
 
 /// What a method returns.
@@ -138,6 +155,15 @@ fn read_method(function: &mut ImplItemFn, faults: &mut Faults) -> Option<Method>
         );
     }
     let (wants_context, arguments) = read_arguments(signature, faults);
+    let answer = read_answer(&signature.output);
+    if let Some(span) = options.expected_at
+        && !matches!(answer, Answer::Result(_))
+    {
+        faults.add(
+            span,
+            "only a method that returns a `Result` has errors to expect",
+        );
+    }
     Some(Method {
         ident: signature.ident.clone(),
         name: options
@@ -145,9 +171,12 @@ fn read_method(function: &mut ImplItemFn, faults: &mut Faults) -> Option<Method>
             .unwrap_or_else(|| signature.ident.unraw().to_string()),
         is_async: signature.asyncness.is_some(),
         is_exposed: options.exposed,
+        blocks: options.blocks,
+        limit: options.limit,
+        expected: options.expected,
         wants_context,
         arguments,
-        answer: read_answer(&signature.output),
+        answer,
         conditions: function
             .attrs
             .iter()
@@ -274,6 +303,10 @@ struct Options {
     name: Option<String>,
     skip: bool,
     exposed: bool,
+    blocks: bool,
+    limit: Option<Expr>,
+    expected: Expected,
+    expected_at: Option<Span>,
 }
 
 impl Options {
@@ -284,6 +317,13 @@ impl Options {
                 options.exposed = true;
                 if let Err(error) = attribute.meta.require_path_only() {
                     faults.push(error);
+                }
+                false
+            } else if attribute.path().is_ident("expected") {
+                options.expected_at = Some(attribute.span());
+                match read_expected(&attribute.meta) {
+                    Ok(expected) => options.expected = expected,
+                    Err(error) => faults.push(error),
                 }
                 false
             } else if attribute.path().is_ident("rpc") {
@@ -303,6 +343,12 @@ impl Options {
             if meta.path.is_ident("skip") {
                 self.skip = true;
                 Ok(())
+            } else if meta.path.is_ident("blocking") {
+                self.blocks = true;
+                Ok(())
+            } else if meta.path.is_ident("limit") {
+                self.limit = Some(meta.value()?.parse()?);
+                Ok(())
             } else if meta.path.is_ident("name") {
                 let name: LitStr = meta.value()?.parse()?;
                 if name.value().is_empty() {
@@ -314,9 +360,27 @@ impl Options {
                 self.name = Some(name.value());
                 Ok(())
             } else {
-                Err(meta.error("#[rpc] takes `name = \"…\"` or `skip`"))
+                Err(meta.error("#[rpc] takes `name = \"…\"`, `blocking`, `limit = 4` or `skip`"))
             }
         })
+    }
+}
+
+fn read_expected(meta: &Meta) -> syn::Result<Expected> {
+    match meta {
+        Meta::Path(_) => Ok(Expected::All),
+        Meta::List(list) => list.parse_args_with(|inside: ParseStream<'_>| {
+            if inside.peek(LitStr) {
+                let names = Punctuated::<LitStr, Token![,]>::parse_terminated(inside)?;
+                return Ok(Expected::Named(names.into_iter().collect()));
+            }
+            let pattern = Pat::parse_multi_with_leading_vert(inside)?;
+            Ok(Expected::Matching(Box::new(pattern)))
+        }),
+        Meta::NameValue(pair) => {
+            let text = "write `#[expected]`, `#[expected(Error::Some(..) | Error::Other)]` or `#[expected(\"Class\")]`";
+            Err(syn::Error::new(pair.span(), text))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use syn::spanned::Spanned;
 use syn::{Expr, ExprLit, Lit, Type, parse_quote};
 
 use super::attribute::Header;
-use super::parse::{Absent, Answer, Argument, Block, Method};
+use super::parse::{Absent, Answer, Argument, Block, Expected, Method};
 
 /// The implementation for a whole block.
 pub(crate) fn endpoint(header: &Header, block: &Block) -> TokenStream {
@@ -90,9 +90,22 @@ fn info(method: &Method) -> TokenStream {
     } else {
         quote!(new)
     };
+    let blocks = method.blocks.then(|| quote!(.blocks()));
+    let limit = method.limit.iter().map(|limit| {
+        quote_spanned! {limit.span()=>
+            .limited(const {
+                match ::core::num::NonZeroUsize::new(#limit) {
+                    ::core::option::Option::Some(limit) => limit,
+                    ::core::option::Option::None => panic!("with a limit of 0 the method would never run"),
+                }
+            })
+        }
+    });
     quote! {
         #(#conditions)*
-        #name => ::core::option::Option::Some(::oslo_messaging::rpc::endpoint::MethodInfo::#info()),
+        #name => ::core::option::Option::Some(
+            ::oslo_messaging::rpc::endpoint::MethodInfo::#info() #blocks #(#limit)*
+        ),
     }
 }
 
@@ -122,7 +135,7 @@ fn call(of: &Type, type_name: &str, method: &Method) -> TokenStream {
     let passed = with_locals().map(|(argument, local)| pass(argument, local));
     let wait = method.is_async.then(|| quote!(.await));
     let run = quote_spanned!(ident.span()=> <#of>::#ident(self, #context #(#passed),*)#wait);
-    let answer = answer(&method.answer, run);
+    let answer = answer(&method.answer, &method.expected, run);
     quote! {
         #(#conditions)*
         #name => ::std::boxed::Box::pin(async move {
@@ -201,7 +214,7 @@ fn is_unsized(ty: &Type) -> bool {
     }
 }
 
-fn answer(answer: &Answer, run: TokenStream) -> TokenStream {
+fn answer(answer: &Answer, expected: &Expected, run: TokenStream) -> TokenStream {
     match answer {
         Answer::Nothing => quote! {
             #run;
@@ -216,9 +229,7 @@ fn answer(answer: &Answer, run: TokenStream) -> TokenStream {
         }
         Answer::Result(span) => {
             let respond = respond(*span);
-            let fail = quote_spanned! {*span=>
-                ::core::result::Result::Err(::oslo_messaging::rpc::endpoint::IntoFailure::into_failure(error))
-            };
+            let fail = fail(*span, expected);
             quote! {
                 match #run {
                     ::core::result::Result::Ok(result) => #respond,
@@ -227,6 +238,34 @@ fn answer(answer: &Answer, run: TokenStream) -> TokenStream {
             }
         }
     }
+}
+
+/// From an error to the failure that is sent, with what caused it and whether it was to be expected.
+fn fail(span: Span, expected: &Expected) -> TokenStream {
+    let is_expected = match expected {
+        Expected::None | Expected::Named(_) => quote!(false),
+        Expected::All => quote!(true),
+        Expected::Matching(pattern) => {
+            quote_spanned!(pattern.span()=> ::core::matches!(&error, #pattern))
+        }
+    };
+    let names = match expected {
+        Expected::Named(names) => names.as_slice(),
+        _ => &[],
+    };
+    let failure = quote_spanned! {span=>
+        ::oslo_messaging::rpc::endpoint::IntoFailure::into_failure(error)
+    };
+    quote! {{
+        let causes = {
+            #[allow(unused_imports)]
+            use ::oslo_messaging::__private::{CausesOfError as _, NoCauses as _};
+            (&::oslo_messaging::__private::Causes(&error)).lines()
+        };
+        let is_expected = #is_expected;
+        let failure = #failure;
+        ::core::result::Result::Err(::oslo_messaging::__private::failed(failure, causes, is_expected, &[#(#names),*]))
+    }}
 }
 
 fn respond(span: Span) -> TokenStream {

@@ -14,6 +14,14 @@ impl Conductor {
     fn d(&self) {}
 
     fn e(&self, #[default(3)] n: u8) {}
+
+    #[expected]
+    fn f(&self) {}
+
+    #[expected = "ValueError"]
+    fn g(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 fn main() {}

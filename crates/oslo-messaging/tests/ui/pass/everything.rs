@@ -78,6 +78,17 @@ impl<D: AsRef<str>> All<D> {
         Ok(Node::default())
     }
 
+    #[rpc(blocking, limit = Self::LIMIT as usize)]
+    #[expected(Gone)]
+    fn blocks(&self) -> Result<(), Gone> {
+        Err(Gone)
+    }
+
+    #[expected("Gone", "Other")]
+    async fn named(&self) -> Result<(), Gone> {
+        Err(Gone)
+    }
+
     #[rpc(skip)]
     fn helper<T>(self, _: T) {}
 
