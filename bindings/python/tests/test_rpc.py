@@ -189,13 +189,13 @@ def test_more_requests_run_at_once_than_the_option_says_if_the_server_does(
 def test_a_long_call_lives_on_its_heartbeats(url, serve, topic, transports):
     class Endpoint:
         def slow(self, ctxt):
-            time.sleep(5)
+            time.sleep(6)
             return 'done'
 
     serve(url, Endpoint())
     client = oslo_messaging.get_rpc_client(
         transports(url), oslo_messaging.Target(topic=topic), timeout=30,
-        call_monitor_timeout=2)
+        call_monitor_timeout=4)
     assert client.call({}, 'slow') == 'done'
 
 

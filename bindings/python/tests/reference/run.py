@@ -149,6 +149,9 @@ def unit(patterns, out, ours):
 
 
 def child(mode, patterns, environment):
+    # One test starts a program of oslo.metrics by the name of the interpreter.
+    path = os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH']
+    environment = {'PATH': path, **environment}
     with tempfile.NamedTemporaryFile(suffix='.json') as out:
         subprocess.run([sys.executable, __file__, mode, '--out', out.name,
                         *patterns],
