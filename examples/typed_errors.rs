@@ -1,32 +1,40 @@
-//! Errors with a type: under a name a Python caller knows, and told apart by a Rust caller.
+//! Errors with a type: real exceptions for a Python caller, the same enum for a Rust one.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
-use oslo_messaging::{Context, ErrorKind, IntoFailure, RpcClient, RpcServer, Target, endpoint};
+use oslo_messaging::{Context, Error, RemoteError, RpcClient, RpcServer, Target, endpoint};
 
-#[derive(Debug, thiserror::Error)]
-#[error("no key {0}")]
-struct NoKey(String);
-
-impl IntoFailure for NoKey {
-    fn class(&self) -> Cow<'_, str> {
-        "KeyError".into()
-    }
-
+#[derive(Debug, thiserror::Error, RemoteError)]
+#[remote(module = "store.exception")]
+enum StoreError {
+    // Python: store.exception.Locked(key='…', owner='…')
+    #[error("{key} is locked by {owner}")]
+    Locked { key: String, owner: String },
     // Built-in exceptions are raised as themselves by every Python caller.
-    fn module(&self) -> Cow<'_, str> {
-        "builtins".into()
-    }
+    #[error("no key {0}")]
+    #[remote(module = "builtins", class = "KeyError")]
+    NoKey(String),
+    #[error(transparent)]
+    #[remote(other)]
+    Other(Error),
 }
 
 struct Store;
 
 #[endpoint]
 impl Store {
-    fn read(&self, key: String) -> Result<i64, NoKey> {
-        Err(NoKey(key))
+    fn read(&self, key: String) -> Result<i64, StoreError> {
+        if key != "a" {
+            return Err(StoreError::NoKey(key));
+        }
+        let owner = "node-7".to_owned();
+        Err(StoreError::Locked { key, owner })
     }
+}
+
+async fn read(client: &RpcClient, method: &str, key: &str) -> Result<i64, StoreError> {
+    let args = HashMap::from([("key", key)]);
+    Ok(client.call(&Context::new(), method, args).await?)
 }
 
 #[tokio::main]
@@ -39,14 +47,12 @@ pub(crate) async fn main() -> oslo_messaging::Result<()> {
         .await?;
 
     let client = RpcClient::new(transport, Target::topic("store"));
-    for method in ["read", "burn"] {
-        let args = HashMap::from([("key", "a")]);
-        let result = client.call::<_, i64>(&Context::new(), method, args).await;
-        let error = result.expect_err("the store is empty");
-        match (error.kind(), error.remote()) {
-            (ErrorKind::Remote, Some(remote)) => println!("{}: {remote}", remote.class()),
-            (ErrorKind::NoSuchMethod, _) => println!("the server has no {method}"),
-            _ => return Err(error),
+    for (method, key) in [("read", "a"), ("read", "b"), ("burn", "a")] {
+        match read(&client, method, key).await {
+            Err(StoreError::Locked { owner, .. }) => println!("{owner} has it"),
+            Err(StoreError::NoKey(key)) => println!("there is no {key}"),
+            Err(StoreError::Other(error)) => println!("{:?}: {error}", error.kind()),
+            Ok(value) => println!("{value}"),
         }
     }
     server.stop().await;

@@ -31,6 +31,7 @@ import oslo_messaging  # noqa: E402
 from oslo_messaging.rpc import dispatcher  # noqa: E402
 
 import peer_errors  # noqa: E402
+import peer_matrix  # noqa: E402
 
 # The reference reads its tracing and metrics options from the global object, whatever it is given.
 CONF = cfg.CONF
@@ -189,6 +190,26 @@ class Peer:
         if start:
             rpc_server.start()
 
+    def serve_matrix(self, topic, policy='default', serializer='none'):
+        """Makes and starts a server of the interop matrix."""
+        rpc_server = peer_matrix.server(self.transport('server'), topic, policy, serializer)
+        with self._lock:
+            self._servers[topic] = rpc_server
+        rpc_server.start()
+
+    def outcomes(self, requests):
+        """Makes calls of the interop matrix, several at once."""
+        return peer_matrix.outcomes(self.transport('client'), requests)
+
+    def primitives(self):
+        return peer_matrix.primitives()
+
+    def contexts(self, attributes):
+        return peer_matrix.contexts(attributes)
+
+    def read_context(self, values):
+        return peer_matrix.read_context(values)
+
     def start(self, name):
         self._servers[name].start()
 
@@ -324,7 +345,8 @@ class Lines:
 
 
 OPERATIONS = frozenset((
-    'serve', 'start', 'stop', 'received', 'wait_received', 'forget', 'call', 'cast', 'can_send_version', 'close'))
+    'serve', 'start', 'stop', 'received', 'wait_received', 'forget', 'call', 'cast', 'can_send_version', 'close',
+    'serve_matrix', 'outcomes', 'primitives', 'contexts', 'read_context'))
 
 
 def perform(peer, lines, request):

@@ -15,6 +15,10 @@ class InstanceNotFound(PeerError):
     pattern = 'Instance %(instance_id)s could not be found.'
 
 
+class OverQuota(PeerError):
+    pattern = 'Quota exceeded.'
+
+
 class Picky(Exception):
     """Its constructor does not take what it hands to its base, so nobody can rebuild it from `args`."""
 

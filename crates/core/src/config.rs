@@ -5,6 +5,7 @@
 mod bus_url;
 mod metrics;
 mod notifications;
+mod reply_style;
 mod tracing;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::error::{Error, ErrorKind};
 pub use self::bus_url::BusUrl;
 pub use self::metrics::MetricsConfig;
 pub use self::notifications::NotificationsConfig;
+pub use self::reply_style::ReplyStyle;
 pub use self::tracing::{OtlpProtocol, TracingConfig};
 
 options! {
@@ -45,6 +47,9 @@ options! {
         executor_thread_pool_size: u32 = 64, min(1.0), was(&[("", "rpc_thread_pool_size")]);
         /// Whether servers answer `oslo_rpc_server_ping`.
         rpc_ping_enabled: bool = false;
+        /// Ours: in how many messages servers write their replies, `whole` or `two-part`, as peers of Kilo and
+        /// Liberty want them; both are read always.
+        reply_style: ReplyStyle = ReplyStyle::Whole, ours();
     }
 }
 

@@ -654,6 +654,26 @@ impl Delivery {
         self
     }
 
+    /// Puts another message in its place, which is settled as the one that came: for a driver whose bus carries another form.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oslo_messaging_core::driver::{Delivery, Settlement, Settler};
+    ///
+    /// struct Nobody;
+    /// impl Settler for Nobody {
+    ///     fn settle(&self, _tag: u64, _how: Settlement) {}
+    /// }
+    ///
+    /// let delivery = Delivery::new("plain".into(), 1, Arc::new(Nobody)).with_body("ours".into());
+    /// assert_eq!(delivery.body(), "ours");
+    /// ```
+    #[must_use]
+    pub fn with_body(mut self, body: Bytes) -> Self {
+        self.body = body;
+        self
+    }
+
     /// The encoded message.
     pub fn body(&self) -> &Bytes {
         &self.body

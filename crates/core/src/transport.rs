@@ -17,6 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::lock::lock;
 use crate::replies::Replies;
+use crate::two_part::TwoPartReplies;
+
+pub use crate::config::ReplyStyle;
 
 /// Options that concern all clients and servers of a transport, whatever the bus.
 ///
@@ -39,6 +42,8 @@ pub struct TransportOptions {
     pub executor_thread_pool_size: NonZeroUsize,
     /// Whether servers answer `oslo_rpc_server_ping`. Default false.
     pub rpc_ping_enabled: bool,
+    /// Ours: in how many messages servers write their replies. Default [`ReplyStyle::Whole`].
+    pub reply_style: ReplyStyle,
 }
 
 impl Default for TransportOptions {
@@ -48,6 +53,7 @@ impl Default for TransportOptions {
             rpc_response_timeout: Duration::from_secs(60),
             executor_thread_pool_size: POOL_SIZE,
             rpc_ping_enabled: false,
+            reply_style: ReplyStyle::default(),
         }
     }
 }
@@ -69,6 +75,7 @@ impl From<&DefaultConfig> for TransportOptions {
             rpc_response_timeout: *config.rpc_response_timeout,
             executor_thread_pool_size: NonZeroUsize::new(pool).unwrap_or(NonZeroUsize::MIN),
             rpc_ping_enabled: config.rpc_ping_enabled,
+            reply_style: config.reply_style,
         }
     }
 }
@@ -94,6 +101,10 @@ impl Transport {
     /// A transport over `driver`.
     pub fn new(driver: Arc<dyn Driver>, options: TransportOptions) -> Self {
         let capabilities = driver.capabilities();
+        let driver = match options.reply_style {
+            ReplyStyle::Whole => driver,
+            ReplyStyle::TwoPart => Arc::new(TwoPartReplies(driver)),
+        };
         Self {
             inner: Arc::new(Inner {
                 driver,

@@ -1,6 +1,7 @@
-//! Macros of oslo-messaging, which re-exports them: see [`macro@endpoint`].
+//! Macros of oslo-messaging, which re-exports them: see [`macro@endpoint`] and [`macro@RemoteError`].
 
 mod endpoint;
+mod remote;
 
 use proc_macro::TokenStream;
 
@@ -8,4 +9,10 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn endpoint(attribute: TokenStream, block: TokenStream) -> TokenStream {
     endpoint::expand(attribute.into(), block.into()).into()
+}
+
+#[doc = include_str!("../REMOTE_ERROR.md")]
+#[proc_macro_derive(RemoteError, attributes(remote))]
+pub fn remote_error(input: TokenStream) -> TokenStream {
+    remote::expand(input.into()).into()
 }

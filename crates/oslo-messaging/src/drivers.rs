@@ -9,7 +9,7 @@ use oslo_messaging_core::config::DefaultConfig;
 use oslo_messaging_core::driver::Driver;
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
-use oslo_messaging_core::transport::{Transport, TransportOptions};
+use oslo_messaging_core::transport::{ReplyStyle, Transport, TransportOptions};
 use oslo_messaging_proto::url::TransportUrl;
 
 /// What a transport is made with, before the query of its URL has its say.
@@ -106,7 +106,7 @@ impl IntoTransportUrl for String {
 /// | `rabbit://user:password@host:port,…/VHOST`, `kombu://…` | RabbitMQ; feature `rabbit` |
 ///
 /// The query sets `control_exchange`, `rpc_response_timeout` (seconds), `executor_thread_pool_size`,
-/// `rpc_ping_enabled`, and the driver's own options under the reference's names.
+/// `rpc_ping_enabled`, `reply_style` (`whole`, or `two-part` for peers of Kilo and Liberty), and the driver's own options under the reference's names.
 ///
 /// # Errors
 /// [`InvalidUrl`](ErrorKind::InvalidUrl) if it cannot be read, [`Unsupported`](ErrorKind::Unsupported) if no
@@ -180,7 +180,7 @@ fn memory(url: &TransportUrl, query: &Query, options: &ConnectOptions) -> Result
     if let Some((key, _)) = query.first() {
         let text = format!(
             "the memory driver has no option {key:?}; its URL takes control_exchange, rpc_response_timeout, \
-             executor_thread_pool_size and rpc_ping_enabled"
+             executor_thread_pool_size, rpc_ping_enabled and reply_style"
         );
         return Err(Error::new(ErrorKind::Config, text));
     }
@@ -207,6 +207,8 @@ fn memory_name(url: &TransportUrl) -> String {
 fn rabbit(url: &TransportUrl, query: &Query, options: &ConnectOptions) -> Result<Arc<dyn Driver>> {
     let mut config = options.rabbit.clone();
     config.apply_query(query)?;
+    // Servers of the releases that write replies so publish them there.
+    config.reply_exchange |= options.transport.reply_style == ReplyStyle::TwoPart;
     Ok(Arc::new(oslo_messaging_rabbit::driver::RabbitDriver::new(
         url,
         config,
@@ -240,6 +242,7 @@ fn set_common(name: &'static str, text: &str, options: &mut ConnectOptions) -> R
             transport.executor_thread_pool_size = given.executor_thread_pool_size;
         }
         "rpc_ping_enabled" => transport.rpc_ping_enabled = given.rpc_ping_enabled,
+        "reply_style" => transport.reply_style = given.reply_style,
         _ => {}
     }
     Ok(())

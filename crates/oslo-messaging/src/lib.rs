@@ -19,20 +19,25 @@ pub use oslo_messaging_core::notify::{
     NotificationEndpoint, NotificationFilter, NotificationListener, NotificationOutcome,
     NotificationResult, Notifier,
 };
+pub use oslo_messaging_core::request_context::RequestContext;
 pub use oslo_messaging_core::rpc::{
-    Acknowledge, DefaultRpcAccessPolicy, Endpoint, Executor, ExplicitRpcAccessPolicy, Hook,
-    IntoFailure, LegacyRpcAccessPolicy, RpcAccessPolicy, RpcClient, RpcServer, ServerHandle,
+    Acknowledge, DefaultRpcAccessPolicy, Endpoint, Executor, ExplicitRpcAccessPolicy, FromRemote,
+    Hook, IntoFailure, LegacyRpcAccessPolicy, RpcAccessPolicy, RpcClient, RpcServer, ServerHandle,
 };
-pub use oslo_messaging_core::serializer::{NoOpSerializer, Serializer};
-pub use oslo_messaging_core::transport::{Transport, TransportOptions};
+pub use oslo_messaging_core::serializer::{
+    JsonPayloadSerializer, NoOpSerializer, RequestContextSerializer, Serializer,
+};
+pub use oslo_messaging_core::transport::{ReplyStyle, Transport, TransportOptions};
 #[doc(inline)]
 pub use oslo_messaging_core::{driver, events, memory, notify, rpc};
 #[cfg(feature = "macros")]
 #[doc(inline)]
-pub use oslo_messaging_macros::endpoint;
+pub use oslo_messaging_macros::{RemoteError, endpoint};
 pub use oslo_messaging_proto as proto;
 pub use oslo_messaging_proto::json::raw::RawJson;
 pub use oslo_messaging_proto::json::value::Value;
+#[doc(inline)]
+pub use oslo_messaging_proto::primitive;
 pub use oslo_messaging_proto::priority::Priority;
 pub use oslo_messaging_proto::target::Target;
 pub use oslo_messaging_proto::url::TransportUrl;

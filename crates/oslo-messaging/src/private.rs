@@ -1,5 +1,8 @@
 //! What the code printed by the macros calls, beyond the public API. Not for anyone else.
 
+#[path = "private_remote.rs"]
+pub mod remote;
+
 use oslo_messaging_core::error::RemoteError;
 use oslo_messaging_core::rpc::ReplyBody;
 use oslo_messaging_core::rpc::endpoint::{Invocation, causes};

@@ -18,6 +18,11 @@ examples! {
     fanout = "../../../examples/fanout.rs",
     call_monitor = "../../../examples/call_monitor.rs",
     serializer = "../../../examples/serializer.rs",
+    neutron_l3_agent = "../../../examples/neutron_l3_agent.rs",
+    cinder_volume = "../../../examples/cinder_volume.rs",
+    old_peers = "../../../examples/old_peers.rs",
+    plain_rpc = "../../../examples/plain_rpc.rs",
+    request_context = "../../../examples/request_context.rs",
 }
 
 #[tokio::test]
@@ -48,4 +53,29 @@ fn fanout_runs() {
 #[test]
 fn serializer_runs() {
     serializer::main().unwrap();
+}
+
+#[test]
+fn neutron_l3_agent_runs() {
+    neutron_l3_agent::main().unwrap();
+}
+
+#[test]
+fn cinder_volume_runs() {
+    cinder_volume::main().unwrap();
+}
+
+#[tokio::test]
+async fn old_peers_get_their_reply_in_two_messages() {
+    assert_eq!(old_peers::run("memory://old").await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn the_plain_rpc_adds_two_numbers() {
+    assert_eq!(plain_rpc::run("memory://plain").await.unwrap(), 5);
+}
+
+#[test]
+fn request_context_runs() {
+    request_context::main().unwrap();
 }

@@ -1,6 +1,6 @@
-//! What `#[endpoint]` takes, what it says about the rest, and what the types rule out.
+//! What `#[endpoint]` and `#[derive(RemoteError)]` take, what they say about the rest, and what the types rule out.
 //!
-//! The texts in `ui/fail/*.stderr` and `ui/once/*.stderr` are those of the pinned compiler; `TRYBUILD=overwrite` renews them.
+//! The texts in `ui/*/*.stderr` are those of the pinned compiler; `TRYBUILD=overwrite` renews them.
 
 #![cfg(feature = "macros")]
 
@@ -17,4 +17,9 @@ fn blocks_that_do_not_fit_are_refused_with_a_reason() {
 #[test]
 fn what_happens_once_cannot_be_asked_for_twice_and_a_url_is_text() {
     trybuild::TestCases::new().compile_fail("tests/ui/once/*.rs");
+}
+
+#[test]
+fn error_types_that_are_no_exceptions_are_refused_with_a_reason() {
+    trybuild::TestCases::new().compile_fail("tests/ui/remote_fail/*.rs");
 }

@@ -3,6 +3,7 @@
 pub mod error;
 pub mod json;
 pub mod name;
+pub mod primitive;
 pub mod priority;
 mod secret;
 pub mod state;

@@ -20,6 +20,7 @@ pub mod layer;
 mod panics;
 pub mod ping;
 mod recent;
+pub mod remote;
 mod replier;
 pub mod retry;
 pub mod server;
@@ -31,6 +32,7 @@ pub use self::access::{
 pub use self::client::RpcClient;
 pub use self::endpoint::{Endpoint, Interface, IntoFailure, Invocation, MethodInfo};
 pub use self::hook::Hook;
+pub use self::remote::FromRemote;
 pub use self::server::{
     Acknowledge, Executor, RpcServer, RpcServerBuilder, ServerHandle, ServerStats, Stopped,
 };

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use oslo_messaging_core::context::Context;
 use oslo_messaging_core::error::{ErrorKind, Result};
-use oslo_messaging_core::serializer::{NoOpSerializer, Serializer};
+use oslo_messaging_core::serializer::{
+    JsonPayloadSerializer, NoOpSerializer, RequestContextSerializer, Serializer,
+};
 use oslo_messaging_proto::json::value::Value;
 
 use crate::calling::{ADD, client};
@@ -74,4 +76,40 @@ async fn an_endpoint_sees_the_context_as_the_serializer_reads_it() {
     driver.deliver(call("context", "m2", ""));
     let (_, _, message) = class_and_message(&driver.next_sent().await);
     assert!(message.contains("no sealed user"), "{message}");
+}
+
+#[test]
+fn a_context_serializer_completes_contexts_and_names_the_key_it_cannot_read() {
+    let serializer = RequestContextSerializer::around(JsonPayloadSerializer);
+    assert!(!serializer.wants_entities());
+    let mut ctx = Context::new();
+    ctx.insert("user", "alice").unwrap();
+    ctx.insert("auth_token", "hunter2").unwrap();
+    ctx.insert("quota_class", "gold").unwrap();
+    let sent = serializer.serialize_context(&ctx).unwrap();
+    let text = |context: &Context, key: &str| context.get::<String>(key).unwrap().unwrap();
+    assert!(text(&sent, "request_id").starts_with("req-"));
+    assert_eq!(text(&sent, "user_identity"), "alice - - - -");
+    assert_eq!(
+        text(&sent, "auth_token"),
+        "hunter2",
+        "sent as it is, as in the reference"
+    );
+    assert_eq!(text(&sent, "quota_class"), "gold");
+    let seen = serializer.deserialize_context(sent.clone()).unwrap();
+    assert_eq!(seen, sent);
+
+    ctx.insert("roles", "hunter2").unwrap();
+    for refused in [
+        serializer.serialize_context(&ctx),
+        serializer.deserialize_context(ctx.clone()),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Decode);
+        let told = format!("{error} {error:?}");
+        assert!(
+            told.contains("roles") && !told.contains("hunter2"),
+            "{told}"
+        );
+    }
 }

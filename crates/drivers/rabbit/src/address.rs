@@ -18,6 +18,8 @@ pub(crate) enum Exchange<'a> {
     Topic(Cow<'a, str>),
     /// The fanout exchange of a topic.
     Fanout(Cow<'a, str>),
+    /// The reply exchange of one call of the plain RPC, which the caller declares.
+    Direct(Cow<'a, str>),
 }
 
 impl Exchange<'_> {
@@ -25,7 +27,7 @@ impl Exchange<'_> {
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Default => "",
-            Self::Topic(name) | Self::Fanout(name) => name,
+            Self::Topic(name) | Self::Fanout(name) | Self::Direct(name) => name,
         }
     }
 }
@@ -83,6 +85,30 @@ pub(crate) fn address<'a>(
     check_name(address.exchange.name())?;
     check_name(&address.routing_key)?;
     Ok(address)
+}
+
+/// The address of a destination of the plain RPC: a topic exchange for each topic, a direct one for each call.
+///
+/// # Errors
+/// As [`address`].
+pub(crate) fn plain_address<'a>(
+    control_exchange: &'a str,
+    destination: Destination<'a>,
+) -> Result<Address<'a>> {
+    match destination {
+        Destination::Topic { exchange, topic } => {
+            let exchange = Some(exchange.unwrap_or(topic));
+            address(control_exchange, Destination::Topic { exchange, topic })
+        }
+        Destination::Reply { queue } => {
+            check_name(queue)?;
+            Ok(Address {
+                exchange: Exchange::Direct(Cow::Borrowed(queue)),
+                routing_key: Cow::Borrowed(queue),
+            })
+        }
+        other => address(control_exchange, other),
+    }
 }
 
 /// Queue and routing key of one server of a topic.
@@ -175,6 +201,30 @@ mod tests {
                 "{destination:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_plain_rpc_has_an_exchange_for_each_topic_and_for_each_call() {
+        let plain = |destination| {
+            let address = plain_address("openstack", destination).unwrap();
+            let exchange = address.exchange.clone();
+            (
+                exchange.name().to_owned(),
+                address.routing_key.into_owned(),
+                exchange,
+            )
+        };
+        let topic = |exchange| Destination::Topic {
+            exchange,
+            topic: "t",
+        };
+        let (exchange, key, kind) = plain(topic(None));
+        assert_eq!((exchange.as_str(), key.as_str()), ("t", "t"));
+        assert!(matches!(kind, Exchange::Topic(_)));
+        assert_eq!(plain(topic(Some("nova"))).0, "nova");
+        let (exchange, key, kind) = plain(Destination::Reply { queue: "5f" });
+        assert_eq!((exchange.as_str(), key.as_str()), ("5f", "5f"));
+        assert!(matches!(kind, Exchange::Direct(_)));
     }
 
     #[test]

@@ -127,6 +127,12 @@ options! {
         /// Ours: whether a notifier declares the queue of a topic and priority before it first sends to it, as Python's do
         /// (default true). Without, what no listener has asked for is dropped by the broker instead of kept for ever.
         declare_notification_queues: bool = true, ours();
+        /// Ours: what RPC looks like on the broker: `oslo` (default), or `plain`, the RPC over kombu that came before
+        /// oslo.messaging, with bare requests, an exchange for each topic and a reply queue for each call.
+        wire: Wire = Wire::Oslo, ours();
+        /// Ours: the reply queue is also bound to a direct exchange of its name (default false), where servers of Kilo and
+        /// Liberty publish their replies; `reply_style = two-part` implies it.
+        reply_exchange: bool = false, ours();
         /// Ours: seconds between two looks at whether the broker still has our consumers and bindings
         /// (default 5; 0 for never; each wait is shortened by up to a half at random).
         consumer_check_interval: f64 = 5.0, ours(), min(0.0), max(86_400.0);
@@ -188,6 +194,26 @@ pub enum PrivateQueues {
     /// Transient classic queues, as the reference declares them; refused by RabbitMQ 4.3.
     #[serde(rename = "reference")]
     Reference,
+}
+
+/// What RPC looks like on the broker, option `wire`.
+///
+/// ```
+/// use oslo_messaging_rabbit::config::{RabbitConfig, Wire};
+///
+/// let config = RabbitConfig::from_query(&[("wire".into(), "plain".into())]).unwrap();
+/// assert_eq!(config.wire, Wire::Plain);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[non_exhaustive]
+pub enum Wire {
+    /// oslo.messaging's.
+    #[default]
+    #[serde(rename = "oslo")]
+    Oslo,
+    /// The plain RPC from before.
+    #[serde(rename = "plain")]
+    Plain,
 }
 
 impl OptionValue for Compression {
@@ -265,6 +291,26 @@ impl OptionValue for PrivateQueues {
         let text = match self {
             Self::Classic => "classic",
             Self::Reference => "reference",
+        };
+        vec![text.to_owned()]
+    }
+}
+
+impl OptionValue for Wire {
+    const KIND: &'static str = "string";
+    const CHOICES: &'static [&'static str] = &["oslo", "plain"];
+    const ALLOWED: &'static str = "oslo or plain";
+    fn read(text: &str) -> Option<Self> {
+        match text.trim() {
+            "oslo" => Some(Self::Oslo),
+            "plain" => Some(Self::Plain),
+            _ => None,
+        }
+    }
+    fn write(&self) -> Vec<String> {
+        let text = match self {
+            Self::Oslo => "oslo",
+            Self::Plain => "plain",
         };
         vec![text.to_owned()]
     }

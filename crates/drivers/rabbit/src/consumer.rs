@@ -50,6 +50,11 @@ impl Consumers {
         &self.link
     }
 
+    /// The connection, for who consumes on it in another way.
+    pub(crate) fn shared_link(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
+    }
+
     /// Consumers in force.
     pub(crate) fn active(&self) -> usize {
         self.common.consumers.load(Ordering::Relaxed)

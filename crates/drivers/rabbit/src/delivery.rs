@@ -251,7 +251,7 @@ impl Settler for StreamSettler {
 }
 
 /// The body, out of the compression its headers name; as it came if that fails (spec section 5).
-fn expand(delivered: &Delivered) -> Bytes {
+pub(crate) fn expand(delivered: &Delivered) -> Bytes {
     let headers = delivered.properties.headers();
     let name = headers
         .as_ref()

@@ -14,11 +14,12 @@ use oslo_messaging_core::events::{EventSource, Events};
 use oslo_messaging_proto::url::TransportUrl;
 
 use crate::brokers::Brokers;
-use crate::config::RabbitConfig;
+use crate::config::{RabbitConfig, Wire};
 use crate::connection::{Link, Patience, Phase, Role};
 use crate::consumer::Consumers;
 use crate::error::closed_error;
 use crate::facts::Facts;
+use crate::plain::Plain;
 use crate::publisher::Publisher;
 use crate::pulse::Pulse;
 use crate::subscription::Common;
@@ -33,6 +34,8 @@ use crate::subscription::Common;
 pub struct RabbitDriver {
     publisher: Publisher,
     consumers: Consumers,
+    /// With `wire = plain`.
+    plain: Option<Plain>,
     events: EventSource,
     capabilities: Capabilities,
     closed: AtomicBool,
@@ -62,6 +65,10 @@ impl RabbitDriver {
         capabilities.prefetch = NonZeroU16::new(config.rabbit_qos_prefetch_count);
         capabilities.reply_retry =
             Duration::from_secs(config.kombu_missing_consumer_retry_timeout.into());
+        if config.wire == Wire::Plain {
+            // A reply exchange goes with its caller and does not come back.
+            capabilities.reply_retry = Duration::ZERO;
+        }
         let (facts, events) = (Arc::<Facts>::default(), EventSource::new());
         let pulse = Arc::new(Pulse::new());
         let link = |role| {
@@ -74,20 +81,23 @@ impl RabbitDriver {
         };
         let (publishing, consuming) = (Arc::new(link(Role::Publish)), link(Role::Consume));
         let exchange = control_exchange.to_owned();
-        Ok(Self {
-            publisher: Publisher::new(
-                Arc::clone(&publishing),
-                Arc::clone(&config),
-                exchange.clone(),
+        let wire = config.wire;
+        let consumers = Consumers::new(
+            consuming,
+            Arc::clone(&config),
+            exchange.clone(),
+            Common::new(
                 Arc::clone(&facts),
+                events.clone(),
                 Arc::clone(&pulse),
+                Arc::clone(&publishing),
             ),
-            consumers: Consumers::new(
-                consuming,
-                config,
-                exchange,
-                Common::new(facts, events.clone(), pulse, publishing),
-            ),
+        );
+        let plain = (wire == Wire::Plain).then(|| Plain::new(consumers.shared_link()));
+        Ok(Self {
+            publisher: Publisher::new(publishing, config, exchange, facts, pulse),
+            consumers,
+            plain,
             events,
             capabilities,
             closed: AtomicBool::new(false),
@@ -111,7 +121,10 @@ impl Driver for RabbitDriver {
     fn send<'a>(&'a self, message: Outgoing<'a>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.check_open()?;
-            self.publisher.send(message).await
+            match &self.plain {
+                None => self.publisher.send(message).await,
+                Some(plain) => plain.send(&self.publisher, message).await,
+            }
         })
     }
 
@@ -122,7 +135,13 @@ impl Driver for RabbitDriver {
     ) -> BoxFuture<'_, Result<Box<dyn Listener>>> {
         Box::pin(async move {
             self.check_open()?;
-            self.consumers.listen(what, inbox).await
+            match (&self.plain, &what) {
+                (Some(plain), Subscription::Replies) => Ok(plain.replies(inbox)),
+                (Some(_), Subscription::Rpc { .. }) => {
+                    self.consumers.listen(what, Plain::requests(inbox)).await
+                }
+                _ => self.consumers.listen(what, inbox).await,
+            }
         })
     }
 
@@ -168,6 +187,9 @@ impl Driver for RabbitDriver {
         Box::pin(async move {
             self.closed.store(true, Ordering::Release);
             // Subscriptions first, so that replies under way can still go out.
+            if let Some(plain) = &self.plain {
+                plain.close().await;
+            }
             self.consumers.close().await;
             self.publisher.close().await;
         })

@@ -17,6 +17,7 @@ mod facts;
 mod fork;
 mod inspect;
 mod names;
+mod plain;
 mod plan;
 mod publisher;
 mod pulse;

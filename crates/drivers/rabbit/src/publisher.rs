@@ -21,9 +21,9 @@ use oslo_messaging_core::error::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::address::{Address, Exchange, address};
+use crate::address::{Address, Exchange, address, plain_address};
 use crate::compress::Compression;
-use crate::config::RabbitConfig;
+use crate::config::{RabbitConfig, Wire};
 use crate::connection::{Link, Patience, Session};
 use crate::declare::{SetupFault, Variant, declare_all, exchange_exists};
 use crate::delivery::End;
@@ -269,13 +269,20 @@ impl Publisher {
                 .with("entity", message.destination.to_string()));
         }
         Ok(Parcel {
-            address: address(&self.control_exchange, message.destination)?,
+            address: self.address(message.destination)?,
             entity: message.destination,
             body,
             mandatory: self.is_mandatory(message),
             expiration: message.expires.map(milliseconds),
             tell_unconfirmed: message.tell_unconfirmed,
         })
+    }
+
+    fn address<'a>(&'a self, destination: Destination<'a>) -> Result<Address<'a>> {
+        match self.config.wire {
+            Wire::Oslo => address(&self.control_exchange, destination),
+            Wire::Plain => plain_address(&self.control_exchange, destination),
+        }
     }
 
     /// Wire: fanouts are never mandatory, replies unless the option says no (spec section 5).
@@ -347,6 +354,13 @@ impl Publisher {
                     }
                 },
                 Ok(_) => Fault::Nacked,
+                // The exchange of a plain call went with its caller.
+                Err(Failed {
+                    fault: Fault::Amqp(error),
+                    ..
+                }) if way.alone && parcel.is_to_caller() && is_missing(&error) => {
+                    Fault::Returned(404, error.text().to_owned())
+                }
                 Err(failed) => {
                     written = failed.written;
                     failed.fault
@@ -826,6 +840,10 @@ impl Parcel<'_> {
             Destination::Topic { .. } | Destination::Server { .. }
         );
         is_request && !self.mandatory
+    }
+
+    fn is_to_caller(&self) -> bool {
+        matches!(self.address.exchange, Exchange::Direct(_))
     }
 
     fn lane(&self) -> LaneKind {

@@ -10,7 +10,7 @@ use oslo_messaging_core::driver::{Notifications, Prefetch, Subscription};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 
 use crate::address::{Exchange, check_name, fanout_exchange, server_queue};
-use crate::config::{PrivateQueues, RabbitConfig};
+use crate::config::{PrivateQueues, RabbitConfig, Wire};
 
 /// What decides about the form of things.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +81,8 @@ pub(crate) enum ExchangeType {
     Topic,
     /// Copies to all.
     Fanout,
+    /// Routes by key, whole.
+    Direct,
 }
 
 impl ExchangeType {
@@ -89,6 +91,7 @@ impl ExchangeType {
         match self {
             Self::Topic => "topic",
             Self::Fanout => "fanout",
+            Self::Direct => "direct",
         }
     }
 }
@@ -191,6 +194,16 @@ pub(crate) fn subscription(
             topic,
             server,
             prefetch,
+        } if layout.config.wire == Wire::Plain => {
+            // Servers of the plain RPC have no names.
+            let _ = server;
+            plain_server(layout, exchange.as_deref(), topic, *prefetch)
+        }
+        Subscription::Rpc {
+            exchange,
+            topic,
+            server,
+            prefetch,
         } => {
             let exchange = exchange.as_deref().unwrap_or(control_exchange);
             rpc_server(layout, exchange, topic, server, *prefetch, suffix)
@@ -238,6 +251,40 @@ fn rpc_server(
             },
             fanout_consumer(layout, topic, suffix),
         ],
+        address: None,
+    }
+}
+
+/// The one queue of a topic of the plain RPC, which its servers share: exchange, queue and key are called like the topic, and
+/// none of them is durable or goes by itself.
+fn plain_server(
+    layout: Layout<'_>,
+    exchange: Option<&str>,
+    topic: &str,
+    prefetch: Prefetch,
+) -> SubscriptionSpec {
+    let consumer = ConsumerSpec {
+        bindings: vec![(
+            topic_exchange(layout, exchange.unwrap_or(topic)),
+            topic.to_owned(),
+        )],
+        queue: QueueSpec {
+            name: topic.to_owned(),
+            // A broker that refuses transient queues has whatever form its peers could have.
+            durable: layout.transient_refused,
+            auto_delete: false,
+            arguments: Vec::new(),
+            adopt_first: layout.transient_refused,
+        },
+        tag: Cow::Borrowed("1"),
+        arguments: Vec::new(),
+        private: false,
+        alone: false,
+        delete_on_close: false,
+    };
+    SubscriptionSpec {
+        prefetch: prefetch_count(layout, prefetch),
+        consumers: vec![consumer],
         address: None,
     }
 }
@@ -305,8 +352,18 @@ pub(crate) fn published_queue(layout: Layout<'_>, exchange: &str, topic: &str) -
 fn replies(layout: Layout<'_>, suffix: Suffix<'_>) -> SubscriptionSpec {
     let config = layout.config;
     let name = format!("reply_{suffix}");
+    // Where servers of Kilo and Liberty publish; later ones use the default exchange.
+    let exchange = config.reply_exchange.then(|| ExchangeSpec {
+        name: name.clone(),
+        kind: ExchangeType::Direct,
+        durable: false,
+        auto_delete: true,
+    });
     let consumer = ConsumerSpec {
-        bindings: Vec::new(),
+        bindings: exchange
+            .map(|exchange| (exchange, name.clone()))
+            .into_iter()
+            .collect(),
         queue: QueueSpec {
             name: name.clone(),
             durable: layout.private_durable(),
@@ -399,18 +456,19 @@ pub(crate) fn published_exchange(
     exchange: &Exchange<'_>,
 ) -> Option<ExchangeSpec> {
     match exchange {
-        Exchange::Default => None,
+        Exchange::Default | Exchange::Direct(_) => None,
         Exchange::Topic(name) => Some(topic_exchange(layout, name)),
         Exchange::Fanout(name) => Some(fanout_exchange_spec(layout, name.clone().into_owned())),
     }
 }
 
 fn topic_exchange(layout: Layout<'_>, name: &str) -> ExchangeSpec {
+    let plain = layout.config.wire == Wire::Plain;
     ExchangeSpec {
         name: name.to_owned(),
         kind: ExchangeType::Topic,
-        durable: layout.topics_durable(),
-        auto_delete: layout.config.amqp_auto_delete,
+        durable: layout.topics_durable() && !plain,
+        auto_delete: layout.config.amqp_auto_delete && !plain,
     }
 }
 

@@ -6,6 +6,7 @@ pub mod envelope;
 pub mod failure;
 pub mod ids;
 pub mod notification;
+pub mod plain;
 pub mod reply;
 pub mod request;
 mod tags;

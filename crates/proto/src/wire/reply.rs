@@ -202,6 +202,45 @@ impl std::fmt::Debug for SealedReply {
     }
 }
 
+/// Between the payload and the ids of a reply that ends its call.
+const ENDING: &[u8] = b", \\\"ending\\\": true, \\\"_msg_id\\\": \\\"";
+const IDS: &[u8] = b", \\\"_msg_id\\\": \\\"";
+
+/// A reply of ours as two messages, as Kilo and Liberty send it: the payload, then one that ends the call, with a
+/// `_unique_id` of its own. `None` if it is no reply, a sign of life, or has no payload: then it is sent whole, which those
+/// releases understand as well.
+///
+/// ```
+/// use oslo_messaging_proto::wire::reply::in_two_parts;
+/// use oslo_messaging_proto::{MsgId, Reply, ReplyBody, UniqueId};
+///
+/// let sealed = ReplyBody::encode_result(&5)?.finish(&MsgId::from_random(1).to_string(), UniqueId::from_random(2));
+/// let (payload, ending) = in_two_parts(sealed.body(), UniqueId::from_random(3)).unwrap();
+/// let (payload, ending) = (Reply::decode(&payload).unwrap(), Reply::decode(&ending).unwrap());
+/// assert!(payload.result().is_some() && !payload.is_ending());
+/// assert!(ending.result().is_none() && ending.is_ending());
+/// # Ok::<(), oslo_messaging_proto::EncodeError>(())
+/// ```
+pub fn in_two_parts(body: &[u8], unique_id: UniqueId) -> Option<(Bytes, Bytes)> {
+    // The last one is ours: in any text before it, and in the ids, the quotes are escaped once more.
+    let at = body
+        .windows(ENDING.len())
+        .rposition(|part| part == ENDING)?;
+    let mut null = Vec::new();
+    open_envelope(&mut null);
+    null.extend_from_slice(b"{\\\"result\\\": null, \\\"failure\\\": null");
+    if body[..at] == null {
+        return None;
+    }
+    let ids = at + ENDING.len() - IDS.len();
+    let payload = Bytes::from([&body[..at], &body[ids..]].concat());
+    let mut ending = [&null, &body[at..]].concat();
+    let tail = ending.len().checked_sub(b"\\\"}\"}".len())?;
+    let id = ending.get_mut(tail.checked_sub(32)?..tail)?;
+    id.copy_from_slice(&hex(unique_id.as_u128()));
+    Some((payload, Bytes::from(ending)))
+}
+
 /// A reply as a caller received it.
 ///
 /// ```
@@ -321,4 +360,58 @@ fn id_of(json: &str) -> Option<MsgId> {
         return MsgId::parse(&from_str::<String>(json).ok()?);
     }
     MsgId::parse(json.strip_prefix('"')?.strip_suffix('"')?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(body: ReplyBody, msg_id: &str) -> Option<(Reply, Reply)> {
+        let sealed = body.finish(msg_id, UniqueId::from_random(2));
+        let (payload, ending) = in_two_parts(sealed.body(), UniqueId::from_random(3))?;
+        assert_ne!(payload, ending);
+        Some((
+            Reply::decode(&payload).unwrap(),
+            Reply::decode(&ending).unwrap(),
+        ))
+    }
+
+    #[test]
+    fn a_reply_is_cut_into_payload_and_ending_whatever_it_holds() {
+        let id = MsgId::from_random(1);
+        let tricky = r#"{", "ending": true, "_msg_id": "5f"}"#;
+        for result in ["5", tricky, r#", \"ending\": true, \"_msg_id\": \""#] {
+            let body = ReplyBody::encode_result(result).unwrap();
+            let (payload, ending) = parts(body, &id.to_string()).unwrap();
+            assert_eq!(payload.result().unwrap().parse::<String>().unwrap(), result);
+            assert!(!payload.is_ending() && !payload.is_heartbeat());
+            assert!(ending.is_ending() && ending.result().is_none());
+            assert_eq!((payload.msg_id(), ending.msg_id()), (Some(id), Some(id)));
+        }
+        let failure = Failure::builtin("ValueError", tricky);
+        let (payload, ending) = parts(ReplyBody::failure(&failure), &id.to_string()).unwrap();
+        assert_eq!(payload.failure().unwrap().unwrap(), failure);
+        assert!(ending.failure().is_none() && ending.is_ending());
+    }
+
+    #[test]
+    fn what_has_no_payload_stays_whole_and_each_part_has_an_id_of_its_own() {
+        let id = MsgId::from_random(1).to_string();
+        assert!(parts(ReplyBody::null(), &id).is_none());
+        assert!(parts(ReplyBody::heartbeat(), &id).is_none());
+        assert!(in_two_parts(b"", UniqueId::from_random(1)).is_none());
+        assert!(in_two_parts(b"{\"method\": \"m\"}", UniqueId::from_random(1)).is_none());
+        let sealed = ReplyBody::encode_result(&1).unwrap();
+        let sealed = sealed.finish(
+            r#"", "ending": true, "_msg_id": ""#,
+            UniqueId::from_random(2),
+        );
+        let (payload, ending) = in_two_parts(sealed.body(), UniqueId::from_random(3)).unwrap();
+        let has = |body: &Bytes, id: u128| {
+            let id = UniqueId::from_random(id).to_string();
+            String::from_utf8(body.to_vec()).unwrap().contains(&id)
+        };
+        assert!(has(&payload, 2) && !has(&payload, 3));
+        assert!(has(&ending, 3) && !has(&ending, 2));
+    }
 }

@@ -42,18 +42,20 @@ const WITHOUT_TOKIO: [&str; 3] = [
 const AMQP_TOKIO: [&str; 3] = ["src/task", "src/handle", "src/lib.rs"];
 
 /// Modules of `core` by rank; each may see lower ranks and its own.
-const RANKS: [(&str, u8); 16] = [
+const RANKS: [(&str, u8); 18] = [
     ("error", 0),
     ("events", 0),
     ("ids", 0),
     ("lock", 0),
     ("context", 0),
+    ("request_context", 0),
     ("target", 0),
     ("driver", 1),
     ("serializer", 1),
     ("config", 1),
     // What a transport holds for the clients above it.
     ("replies", 2),
+    ("two_part", 2),
     ("transport", 3),
     ("layer", 3),
     ("memory", 3),
