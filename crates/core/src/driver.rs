@@ -576,6 +576,9 @@ pub enum ListenerEvent {
     /// Of all queues only the subscription's own was lost, with what stood in it, and is there again under its name.
     /// Comes before the `Restored` that follows.
     Emptied,
+    /// What was delivered lately may have gone to a connection that was dead without anybody knowing, and may come again
+    /// only when the bus has given that up. Comes before the `Restored` that follows.
+    Astray,
     /// Deliveries flow again.
     Restored {
         /// Messages that the bus had taken may be lost: those in the subscription's own queue, or, for

@@ -347,6 +347,14 @@ impl Shared {
         }
     }
 
+    /// Calls learn that their replies may come late.
+    fn astray(&self) {
+        let slots = self.lock().slots();
+        for slot in slots {
+            slot.note_astray();
+        }
+    }
+
     fn restored(&self, recreated: bool) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -428,6 +436,7 @@ impl Inbox for Shared {
                 self.renamed(&address);
             }
             ListenerEvent::Emptied => self.emptied(),
+            ListenerEvent::Astray => self.astray(),
             ListenerEvent::Restored { recreated } => {
                 info!(recreated, "the reply queue is back");
                 self.restored(recreated);

@@ -317,7 +317,7 @@ impl<W: Work> Inbox for Floor<W> {
                 }
             }
             // Nobody reaches a server by the name of its private queue.
-            ListenerEvent::Renamed { .. } | ListenerEvent::Emptied => {}
+            ListenerEvent::Renamed { .. } | ListenerEvent::Emptied | ListenerEvent::Astray => {}
             ListenerEvent::Failed(error) => {
                 if lock(&self.state).open {
                     error!(%error, "the subscription is gone for good");

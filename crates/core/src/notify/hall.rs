@@ -481,7 +481,7 @@ impl Inbox for Hall {
                     warn!("the broker lost queues, and perhaps notifications with them");
                 }
             }
-            ListenerEvent::Renamed { .. } | ListenerEvent::Emptied => {}
+            ListenerEvent::Renamed { .. } | ListenerEvent::Emptied | ListenerEvent::Astray => {}
             ListenerEvent::Failed(error) => {
                 if lock(&self.state).closed {
                     debug!(%error, "the subscription ended while the listener stopped");

@@ -30,6 +30,8 @@ pub(crate) enum Signal {
     Lost,
     /// The bus may have lost the reply; the request is where it was.
     Emptied,
+    /// The reply may be held up; nothing is lost.
+    Astray,
 }
 
 /// A caller's place, shared with the reading task.
@@ -43,6 +45,7 @@ struct State {
     ending: Option<Ending>,
     lost: bool,
     emptied: bool,
+    astray: bool,
     sent_at: Option<Instant>,
     /// Where the server that runs the request can be told that nobody waits any more.
     control_queue: Option<String>,
@@ -105,6 +108,15 @@ impl Slot {
         }
     }
 
+    /// Tells the caller that its reply may be held up where nobody reads it.
+    pub(crate) fn note_astray(&self) {
+        let mut state = self.lock();
+        if state.sent_at.is_some() {
+            state.astray = true;
+            wake(state);
+        }
+    }
+
     /// Waits for the next signal.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Signal> {
         let mut state = self.lock();
@@ -116,7 +128,11 @@ impl Slot {
             return Poll::Ready(Signal::Lost);
         }
         if std::mem::take(&mut state.emptied) {
+            state.astray = false;
             return Poll::Ready(Signal::Emptied);
+        }
+        if std::mem::take(&mut state.astray) {
+            return Poll::Ready(Signal::Astray);
         }
         match &mut state.waker {
             Some(waker) => waker.clone_from(cx.waker()),

@@ -59,6 +59,8 @@ enum Round {
     Lost,
     /// The broker lost the reply queue alone.
     Emptied,
+    /// The reply may be held up.
+    Astray,
     SendFailed(Error),
     /// Time ran out while the driver still tried to send, for this reason if it knows one.
     Unsent(Option<Error>),
@@ -122,19 +124,30 @@ impl Call<'_> {
         loop {
             request.mandatory = self.request.mandatory || insist;
             let mut round = self.round(slot, Some(request.clone())).await;
-            while matches!(round, Round::Emptied) && self.is_answered_where_it_ran() {
-                // Sent again, it could run a second time at another server of the topic. A reply that is still to come
-                // finds its queue again; one that stood in it is lost, unless its server gives it once more.
-                round = tokio::select! {
-                    round = self.round(slot, None) => round,
-                    () = self.ask_for_reply(self.as_long_again()) => return Err(self.lost()),
+            let round = loop {
+                round = match round {
+                    // Its server may give it once more, sooner than the bus. Nothing else is done: nothing is lost.
+                    Round::Astray => tokio::select! {
+                        round = self.round(slot, None) => round,
+                        () = self.ask_for_reply(RESEND_GRACE) => self.wait(slot).await,
+                    },
+                    // Sent again, it could run a second time at another server of the topic. A reply that is still to come
+                    // finds its queue again; one that stood in it is lost, unless its server gives it once more.
+                    Round::Emptied if self.is_answered_where_it_ran() => {
+                        let round = tokio::select! {
+                            round = self.wait(slot) => round,
+                            () = self.ask_for_reply(self.as_long_again()) => return Err(self.lost()),
+                        };
+                        let address = self.replies.address();
+                        self.readdress(&mut request, &mut reply_queue, &address)?;
+                        round
+                    }
+                    round => break round,
                 };
-                let address = self.replies.address();
-                self.readdress(&mut request, &mut reply_queue, &address)?;
-            }
+            };
             match round {
                 Round::Ended(ending) => return Ok(ending),
-                Round::Lost | Round::Emptied => {
+                Round::Lost | Round::Emptied | Round::Astray => {
                     if !self.may_resend() {
                         return Err(self.lost());
                     }
@@ -210,6 +223,16 @@ impl Call<'_> {
     async fn round(&self, slot: &Slot, request: Option<Outgoing<'_>>) -> Round {
         let mut send = request.map(|request| self.driver.send(request));
         poll_fn(|cx| poll_round(slot, &mut send, cx)).await
+    }
+
+    /// Waits for what becomes of a call that has asked for its reply already.
+    async fn wait(&self, slot: &Slot) -> Round {
+        loop {
+            match self.round(slot, None).await {
+                Round::Astray => {}
+                round => return round,
+            }
+        }
     }
 
     /// Asks the servers of the topic for the reply, and waits so long for it to come.
@@ -384,6 +407,7 @@ fn end_of_round(
     match signal {
         Signal::Lost => Round::Lost,
         Signal::Emptied => Round::Emptied,
+        Signal::Astray => Round::Astray,
         Signal::Ended(Ending::TimedOut(_)) if send.is_some() => {
             // The driver's own time is up now as well, and it knows what kept it.
             let cause = send

@@ -360,3 +360,27 @@ async fn callers_that_lost_their_reply_queue_together_ask_together() {
     }
     assert_eq!(driver.sent_count(), 0, "one question was enough");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_went_astray_is_asked_for_and_waited_for_however_long_it_takes() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let call = call(&client(&driver));
+    let sent = driver.next_sent().await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Astray);
+    driver.event(ListenerEvent::Restored { recreated: false });
+    let question = driver.next_sent().await;
+    assert_eq!(question.to, "fanout topic-a");
+    let args = question.message().get("args").unwrap().to_string();
+    assert!(args.contains(&sent.text("_msg_id")), "{args}");
+    // Its method may run for long still.
+    sleep(Duration::from_secs(50)).await;
+    assert_eq!(
+        driver.sent_count(),
+        0,
+        "nothing is lost, so nothing is sent again"
+    );
+    driver.deliver(result(&sent, 3));
+    assert_eq!(call.await.unwrap().unwrap(), 3);
+}

@@ -423,6 +423,8 @@ impl SubscriptionTask {
         });
         if losses.emptied && self.plan.is_replies() && !recreated {
             self.inbox.handle_event(ListenerEvent::Emptied);
+        } else if history.haunted {
+            self.inbox.handle_event(ListenerEvent::Astray);
         }
         self.inbox
             .handle_event(ListenerEvent::Restored { recreated });

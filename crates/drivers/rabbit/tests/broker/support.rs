@@ -111,7 +111,7 @@ impl Collector {
         loop {
             match self.event().await {
                 ListenerEvent::Restored { recreated } => return recreated,
-                ListenerEvent::Interrupted | ListenerEvent::Emptied => {}
+                ListenerEvent::Interrupted | ListenerEvent::Emptied | ListenerEvent::Astray => {}
                 other => panic!("unexpected {other:?}"),
             }
         }
