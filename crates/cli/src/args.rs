@@ -3,10 +3,11 @@
 //! Has no `Debug`: a URL and a context may hold credentials. What the words mean, and which of them go together, is
 //! decided in `settings`.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::commands::bench::{Size, What};
 
@@ -14,7 +15,8 @@ const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 the peer or the bus failed, 2 wrong usage, 3 timed out.
 
 Environment:
-  OSLO_TRANSPORT_URL  the transport URL when --url is not given
+  OSLO_TRANSPORT_URL  the transport URL when neither --url nor a file gives one
+  OS_GROUP__OPTION    an option of a group, as services read it; wins over files
   OMSG_LOG            filter of log lines, e.g. `oslo_messaging=debug`; wins over -v
   NO_COLOR            no colours, whatever the terminal can do";
 
@@ -30,15 +32,82 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
+/// A file or a directory of files to configure from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `--config-file`
+    File(PathBuf),
+    /// `--config-dir`
+    Dir(PathBuf),
+}
+
+impl Source {
+    /// The words that give it to another process of ours.
+    pub(crate) fn words(&self) -> [&OsStr; 2] {
+        match self {
+            Self::File(path) => [OsStr::new("--config-file"), path.as_os_str()],
+            Self::Dir(path) => [OsStr::new("--config-dir"), path.as_os_str()],
+        }
+    }
+}
+
+impl Args {
+    /// What these words say, the program's name first.
+    pub(crate) fn of<T>(words: impl IntoIterator<Item = T>) -> Result<Self, clap::Error>
+    where
+        T: Into<OsString> + Clone,
+    {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        args.global.sources = sources(&matches);
+        Ok(args)
+    }
+}
+
+/// Files and directories in the order typed, which is the order they win in.
+fn sources(matches: &ArgMatches) -> Vec<Source> {
+    // Flags of every command arrive in the matches of the innermost one.
+    let mut innermost = matches;
+    while let Some((_, inner)) = innermost.subcommand() {
+        innermost = inner;
+    }
+    let mut found: Vec<(usize, Source)> = Vec::new();
+    for (id, source) in [
+        ("config_file", Source::File as fn(PathBuf) -> Source),
+        ("config_dir", Source::Dir),
+    ] {
+        let paths = innermost.get_many::<PathBuf>(id).into_iter().flatten();
+        let indices = innermost.indices_of(id).into_iter().flatten();
+        found.extend(indices.zip(paths.cloned().map(source)));
+    }
+    found.sort_by_key(|(index, _)| *index);
+    found.into_iter().map(|(_, source)| source).collect()
+}
+
 /// What goes with every command.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Transport URL, such as rabbit://user:password@broker:5672/vhost
     ///
-    /// Without it, OSLO_TRANSPORT_URL counts. Prefer that variable: other users of the machine can read a command line.
+    /// Without it, the transport_url of --config-file counts, then OSLO_TRANSPORT_URL. Prefer those: other users of the
+    /// machine can read a command line.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
+
+    /// Configuration file of a service, such as /etc/nova/nova.conf
+    ///
+    /// May be given several times; later files win. All options of the message bus are taken from it.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config_file: Vec<PathBuf>,
+
+    /// Directory of configuration files; all its *.conf in the order of their names
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) config_dir: Vec<PathBuf>,
+
+    /// Both of the above in the order typed.
+    #[arg(skip)]
+    pub(crate) sources: Vec<Source>,
 
     /// Print one JSON object per line instead of text
     #[arg(long, global = true)]
@@ -86,6 +155,40 @@ pub(crate) enum Command {
     /// The servers of `omsg bench`, in a process of their own
     #[command(hide = true)]
     BenchServer(BenchServer),
+    /// Print the options in force and who set them, check them, or print a sample of all
+    Config(Config),
+}
+
+/// `omsg config`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Order, later wins: defaults, files in the order typed, OS_GROUP__OPTION variables, the query of the transport URL. \
+Passwords are never printed. The status is 2 if anything is wrong.")]
+pub(crate) struct Config {
+    /// What to do
+    #[arg(value_enum, default_value_t = ConfigTask::Show)]
+    pub(crate) task: ConfigTask,
+
+    /// Print only options that differ from their defaults
+    #[arg(long)]
+    pub(crate) diff_defaults: bool,
+
+    /// Print what holds on the bus for notifications
+    #[arg(long)]
+    pub(crate) notifications: bool,
+}
+
+/// What to do with a configuration.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConfigTask {
+    /// Print the options in force and who set them
+    Show,
+    /// Print only what is wrong
+    Check,
+    /// Print a sample file with every option
+    Sample,
+    /// Print the reference of all options, in Markdown
+    Reference,
 }
 
 /// `omsg demo`
@@ -133,9 +236,9 @@ pub(crate) struct Serve {
     #[arg(long = "version", value_name = "VERSION", default_value = "1.0")]
     pub(crate) rpc_version: String,
 
-    /// How many requests run at the same time
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) concurrency: u16,
+    /// How many requests run at the same time [default: executor_thread_pool_size, 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) concurrency: Option<u16>,
 
     /// Canned answers instead of the echo
     #[arg(long, value_name = "FILE")]
@@ -203,9 +306,9 @@ pub(crate) struct Message {
     #[arg(long, value_name = "JSON")]
     pub(crate) context: Option<String>,
 
-    /// How long to wait, connecting and sending included
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
-    pub(crate) timeout: Duration,
+    /// How long to wait, connecting and sending included [default: rpc_response_timeout, 60]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
 
     /// How often to try again when sending fails; -1 is until the time is up
     #[arg(long, value_name = "N", allow_hyphen_values = true, default_value_t = -1,
@@ -399,6 +502,27 @@ mod tests {
             assert!(seconds(bad).is_err(), "{bad}");
         }
         assert_eq!(seconds_or_zero("0"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn files_and_directories_keep_the_order_typed_wherever_they_stand() {
+        let sources = |line: &str| match Args::of(line.split(' ')) {
+            Ok(args) => args.global.sources,
+            Err(fault) => panic!("{fault}"),
+        };
+        let (file, dir) = (
+            |name: &str| Source::File(name.into()),
+            |name: &str| Source::Dir(name.into()),
+        );
+        assert_eq!(
+            sources("omsg --config-file a --config-dir b --config-file c config"),
+            [file("a"), dir("b"), file("c")]
+        );
+        assert_eq!(
+            sources("omsg call t m --config-dir b --json --config-file=c"),
+            [dir("b"), file("c")]
+        );
+        assert!(sources("omsg config").is_empty());
     }
 
     #[test]

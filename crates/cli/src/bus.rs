@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use oslo_messaging::{ConnectOptions, Error, ErrorKind, RpcClient, Transport, TransportUrl};
+use oslo_messaging::{
+    Config, ConnectOptions, Error, ErrorKind, RpcClient, Transport, TransportUrl,
+};
 
 use crate::exit::{Exit, Problem, hint, is_memory};
 use crate::settings::Message;
@@ -10,14 +12,17 @@ use crate::settings::Message;
 /// How long closing may take; the broker notices by itself when we are gone.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// How long the broker keeps the reply queue of a caller that is gone, unless the URL says otherwise. The library's half
+/// How long the broker keeps the reply queue of a caller that is gone, unless URL or configuration say otherwise. The library's half
 /// an hour is for services that come back; a program that is run again and again would fill the broker with queues.
 const REPLY_QUEUE_SECONDS: u32 = 60;
 
-/// Options for a program that calls once and goes.
-pub(crate) fn caller_options() -> ConnectOptions {
-    let mut options = ConnectOptions::default();
-    options.rabbit.rabbit_transient_queues_ttl = REPLY_QUEUE_SECONDS;
+/// Options of `config` for a program that calls once and goes.
+pub(crate) fn caller_options(config: &Config) -> ConnectOptions {
+    let mut options = config.connect_options();
+    let name = "rabbit_transient_queues_ttl";
+    if !config.origin("oslo_messaging_rabbit", name).is_set() {
+        options.rabbit.rabbit_transient_queues_ttl = REPLY_QUEUE_SECONDS;
+    }
     options
 }
 

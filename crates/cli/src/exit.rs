@@ -97,6 +97,18 @@ impl Problem {
         }
     }
 
+    /// A configuration that cannot be used.
+    pub(crate) fn config(error: Error) -> Self {
+        Self {
+            kind: error.kind().as_str(),
+            details: Box::new(Details {
+                hint: Some("`omsg config check` tells all that is wrong".to_owned()),
+                ..Details::default()
+            }),
+            ..Self::usage(error.to_string())
+        }
+    }
+
     /// An error of the library, met on the bus of `url`.
     pub(crate) fn of(error: Error, url: &TransportUrl) -> Self {
         Self {

@@ -17,18 +17,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command, Global};
-use crate::commands::{bench, call, cast, demo, ping, serve};
+use crate::commands::{bench, call, cast, config, demo, ping, serve};
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
 use crate::settings::{Environment, Resolver};
 
 fn main() -> ExitCode {
-    let typed = match Args::try_parse() {
+    let typed = match Args::of(std::env::args_os()) {
         Ok(typed) => typed,
         Err(message) => {
             output::print_usage(&message);
@@ -60,21 +59,28 @@ fn run(
     environment: &Environment,
     output: &Arc<Output>,
 ) -> Result<Exit, Problem> {
-    let resolver = Resolver::new(&global, environment);
+    let resolver = || Resolver::new(&global, environment);
     match command {
-        Command::Demo(typed) => block_on(many_threads(), demo::run(resolver.demo(typed)?, output)),
-        Command::Serve(typed) => {
-            block_on(many_threads(), serve::run(resolver.serve(typed)?, output))
+        Command::Demo(typed) => {
+            block_on(many_threads(), demo::run(resolver()?.demo(typed)?, output))
         }
-        Command::Call(typed) => block_on(one_thread(), call::run(resolver.call(typed)?, output)),
-        Command::Cast(typed) => block_on(one_thread(), cast::run(resolver.cast(typed)?, output)),
-        Command::Ping(typed) => block_on(one_thread(), ping::run(resolver.ping(typed)?, output)),
-        Command::Bench(typed) => {
-            block_on(many_threads(), bench::run(resolver.bench(typed)?, output))
+        Command::Serve(typed) => block_on(
+            many_threads(),
+            serve::run(resolver()?.serve(typed)?, output),
+        ),
+        Command::Call(typed) => block_on(one_thread(), call::run(resolver()?.call(typed)?, output)),
+        Command::Cast(typed) => block_on(one_thread(), cast::run(resolver()?.cast(typed)?, output)),
+        Command::Ping(typed) => block_on(one_thread(), ping::run(resolver()?.ping(typed)?, output)),
+        Command::Config(typed) => {
+            config::run(settings::config(typed, &global, environment)?, output)
         }
+        Command::Bench(typed) => block_on(
+            many_threads(),
+            bench::run(resolver()?.bench(typed)?, output),
+        ),
         Command::BenchServer(typed) => block_on(
             many_threads(),
-            bench::run_server(resolver.bench_server(typed)?, output),
+            bench::run_server(resolver()?.bench_server(typed)?, output),
         ),
     }
 }

@@ -7,11 +7,13 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use oslo_messaging::config::{ConfigBuilder, Origin};
 use oslo_messaging::driver::Retry;
-use oslo_messaging::{Context, RawJson, Target, TransportUrl, Version};
+use oslo_messaging::{ConnectOptions, Context, RawJson, Target, TransportUrl, Version};
 
 use crate::answers::Answers;
 use crate::args;
+use crate::bus::caller_options;
 use crate::commands::bench::{Size, What};
 use crate::exit::{Problem, URL_FORM, is_memory};
 use crate::files::read_file;
@@ -20,6 +22,8 @@ use crate::values::Arguments;
 
 /// The environment variable with the transport URL.
 pub(crate) const URL_VARIABLE: &str = "OSLO_TRANSPORT_URL";
+/// The environment variable with the option of the transport URL, which wins over files.
+pub(crate) const URL_OPTION_VARIABLE: &str = "OS_DEFAULT__TRANSPORT_URL";
 /// The environment variable with the filter of log lines.
 pub(crate) const LOG_VARIABLE: &str = "OMSG_LOG";
 
@@ -27,6 +31,8 @@ pub(crate) const LOG_VARIABLE: &str = "OMSG_LOG";
 #[derive(Default)]
 pub(crate) struct Environment {
     url: Option<String>,
+    /// The variables `OS_<GROUP>__<OPTION>`.
+    options: Vec<(String, String)>,
     log: Option<String>,
     no_color: bool,
     /// Whether standard output and standard error are terminals.
@@ -39,6 +45,12 @@ impl Environment {
         let filled = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
             url: filled(URL_VARIABLE),
+            options: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .filter(|(name, _)| name.starts_with("OS_") && name.contains("__"))
+                .collect(),
             log: filled(LOG_VARIABLE),
             no_color: filled("NO_COLOR").is_some()
                 || filled("TERM").is_some_and(|term| term == "dumb"),
@@ -92,6 +104,7 @@ pub(crate) fn log_filter(
 /// `omsg demo`
 pub(crate) struct Demo {
     pub(crate) url: TransportUrl,
+    pub(crate) options: ConnectOptions,
     /// How long the load lasts; zero leaves it out.
     pub(crate) load: Duration,
     pub(crate) timeout: Duration,
@@ -100,6 +113,7 @@ pub(crate) struct Demo {
 /// `omsg serve`
 pub(crate) struct Serve {
     pub(crate) url: TransportUrl,
+    pub(crate) options: ConnectOptions,
     /// Topic, server, and perhaps exchange.
     pub(crate) target: Target,
     pub(crate) namespace: Option<String>,
@@ -114,6 +128,7 @@ pub(crate) struct Serve {
 /// What a call and a cast have in common.
 pub(crate) struct Message {
     pub(crate) url: TransportUrl,
+    pub(crate) options: ConnectOptions,
     pub(crate) target: Target,
     pub(crate) method: String,
     pub(crate) arguments: Arguments,
@@ -137,6 +152,7 @@ pub(crate) struct Cast {
 /// `omsg ping`
 pub(crate) struct Ping {
     pub(crate) url: TransportUrl,
+    pub(crate) options: ConnectOptions,
     pub(crate) target: Target,
     pub(crate) timeout: Duration,
     pub(crate) count: u32,
@@ -157,6 +173,9 @@ pub(crate) enum Place {
 /// `omsg bench`
 pub(crate) struct Bench {
     pub(crate) url: TransportUrl,
+    pub(crate) options: ConnectOptions,
+    /// Where the options are from, for the process of the servers.
+    pub(crate) sources: Vec<args::Source>,
     pub(crate) what: What,
     pub(crate) callers: Vec<u32>,
     pub(crate) sizes: Vec<Size>,
@@ -177,34 +196,100 @@ pub(crate) struct Bench {
 /// `omsg bench-server`
 pub(crate) struct BenchServer {
     pub(crate) url: TransportUrl,
+    pub(crate) options: ConnectOptions,
     pub(crate) target: Target,
     pub(crate) servers: u32,
     pub(crate) timeout: Duration,
 }
 
-/// The flags of all commands and the environment: what commands are resolved against.
+/// `omsg config`
+pub(crate) struct Config {
+    pub(crate) task: args::ConfigTask,
+    /// Read as far as it can be, with the query of the URL in force.
+    pub(crate) config: oslo_messaging::Config,
+    pub(crate) diff_defaults: bool,
+}
+
+/// Resolves `omsg config`, which alone goes on with a configuration that has errors.
+///
+/// # Errors
+/// Wrong usage if the URL of the command line or of `OSLO_TRANSPORT_URL` cannot be read.
+pub(crate) fn config(
+    typed: args::Config,
+    global: &args::Global,
+    environment: &Environment,
+) -> Result<Config, Problem> {
+    let resolver = Resolver {
+        global,
+        environment,
+        config: builder(global, environment).read(),
+    };
+    let given = match resolver.given_url() {
+        Some((text, origin)) => Some((parse_url(text)?, origin)),
+        None => None,
+    };
+    let config = match given {
+        Some((url, origin)) => resolver.config.with_transport_url(url, origin),
+        None => resolver.config,
+    };
+    let url = match typed.notifications {
+        true => config.notification_transport_url().clone(),
+        false => config.transport_url().clone(),
+    };
+    Ok(Config {
+        task: typed.task,
+        config: config.at(&url),
+        diff_defaults: typed.diff_defaults,
+    })
+}
+
+/// Files and variables, in the order they win.
+fn builder(global: &args::Global, environment: &Environment) -> ConfigBuilder {
+    let files = global.sources.iter();
+    let builder = files.fold(
+        oslo_messaging::Config::builder(),
+        |builder, source| match source {
+            args::Source::File(path) => builder.file(path),
+            args::Source::Dir(path) => builder.dir(path),
+        },
+    );
+    builder.environment(environment.options.iter().cloned())
+}
+
+/// The flags of all commands, the environment and the configuration: what commands are resolved against.
 pub(crate) struct Resolver<'a> {
     global: &'a args::Global,
     environment: &'a Environment,
+    config: oslo_messaging::Config,
 }
 
 impl<'a> Resolver<'a> {
-    /// Resolves against these.
-    pub(crate) fn new(global: &'a args::Global, environment: &'a Environment) -> Self {
-        Self {
+    /// Resolves against these; reads the files of the configuration.
+    ///
+    /// # Errors
+    /// Wrong usage if a file or a variable cannot be used.
+    pub(crate) fn new(
+        global: &'a args::Global,
+        environment: &'a Environment,
+    ) -> Result<Self, Problem> {
+        Ok(Self {
             global,
             environment,
-        }
+            config: builder(global, environment)
+                .load()
+                .map_err(Problem::config)?,
+        })
     }
 
     /// Resolves `omsg demo`, which alone runs without a URL, on the memory bus.
     pub(crate) fn demo(&self, typed: args::Demo) -> Result<Demo, Problem> {
-        let url = match self.typed_url() {
-            Some(text) => parse_url(text)?,
+        let url = match self.found_url()? {
+            Some(url) => url,
             None => parse_url("memory://")?,
         };
         Ok(Demo {
             url,
+            options: caller_options(&self.config),
             load: typed.load,
             timeout: typed.timeout,
         })
@@ -218,10 +303,14 @@ impl<'a> Resolver<'a> {
             None => host_name()?,
         };
         check_version(Some(&typed.rpc_version))?;
-        let concurrency = NonZeroUsize::new(usize::from(typed.concurrency))
-            .ok_or_else(|| Problem::usage("--concurrency must be at least 1"))?;
+        let options = self.config.connect_options();
+        let concurrency = typed.concurrency.map(usize::from);
+        let concurrency = concurrency
+            .and_then(NonZeroUsize::new)
+            .unwrap_or(options.transport.executor_thread_pool_size);
         Ok(Serve {
             url,
+            options,
             target: target(typed.topic, typed.exchange)?.server(server),
             namespace: typed.namespace,
             version: typed.rpc_version,
@@ -278,6 +367,7 @@ impl<'a> Resolver<'a> {
         }
         Ok(Ping {
             url,
+            options: caller_options(&self.config),
             target,
             timeout: typed.timeout,
             count: typed.count,
@@ -315,6 +405,8 @@ impl<'a> Resolver<'a> {
         }
         Ok(Bench {
             url,
+            options: caller_options(&self.config),
+            sources: self.global.sources.clone(),
             what: typed.what,
             callers: typed.callers,
             sizes: typed.size,
@@ -336,6 +428,7 @@ impl<'a> Resolver<'a> {
     pub(crate) fn bench_server(&self, typed: args::BenchServer) -> Result<BenchServer, Problem> {
         Ok(BenchServer {
             url: self.url()?,
+            options: self.config.connect_options(),
             target: target(typed.topic, typed.exchange)?,
             servers: typed.servers,
             timeout: typed.timeout,
@@ -357,33 +450,50 @@ impl<'a> Resolver<'a> {
         }
         Ok(Message {
             url,
+            options: caller_options(&self.config),
             target: target.fanout(typed.fanout),
             method: required("METHOD", typed.method)?,
             arguments: Arguments::parse(&typed.pairs)?,
             context: context(typed.context.as_deref())?,
-            timeout: typed.timeout,
+            timeout: typed
+                .timeout
+                .unwrap_or(*self.config.default.rpc_response_timeout),
             retry: retry(typed.retry),
             mandatory: typed.mandatory,
         })
     }
 
-    fn typed_url(&self) -> Option<&str> {
-        self.global
-            .url
-            .as_deref()
-            .or(self.environment.url.as_deref())
+    /// The URL that is given outside the configuration, where it wins over that.
+    fn given_url(&self) -> Option<(&str, Origin)> {
+        let flag = self.global.url.as_deref();
+        let in_file = matches!(self.url_origin(), Origin::File(_));
+        let variable = self.environment.url.as_deref().filter(|_| !in_file);
+        flag.map(|text| (text, Origin::Argument("--url")))
+            .or(variable.map(|text| (text, Origin::Environment(URL_VARIABLE.to_owned()))))
+    }
+
+    fn url_origin(&self) -> &Origin {
+        self.config.origin("DEFAULT", "transport_url")
+    }
+
+    /// The URL in force: given, else configured, else the default of the files.
+    fn found_url(&self) -> Result<Option<TransportUrl>, Problem> {
+        if let Some((text, _)) = self.given_url() {
+            return parse_url(text).map(Some);
+        }
+        let configured = self.url_origin().is_set() || !self.global.sources.is_empty();
+        Ok(configured.then(|| self.config.transport_url().clone()))
     }
 
     fn url(&self) -> Result<TransportUrl, Problem> {
-        let text = self.typed_url().ok_or_else(|| {
+        self.found_url()?.ok_or_else(|| {
             Problem::usage(format!(
-                "no transport URL: neither --url nor {URL_VARIABLE} is given"
+                "no transport URL: neither --url nor --config-file nor {URL_VARIABLE} is given"
             ))
             .hint(format!(
                 "export {URL_VARIABLE}=rabbit://user:password@broker:5672/"
             ))
-        })?;
-        parse_url(text)
+        })
     }
 }
 

@@ -92,6 +92,8 @@ pub enum Origin {
     Environment(String),
     /// The query of the transport URL.
     Url,
+    /// The flag of this name on the command line.
+    Argument(&'static str),
 }
 
 impl Origin {
@@ -116,6 +118,7 @@ impl fmt::Display for Origin {
             Self::File(place) => place.fmt(f),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::Url => f.write_str("transport URL"),
+            Self::Argument(flag) => write!(f, "command line, {flag}"),
         }
     }
 }

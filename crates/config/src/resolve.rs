@@ -216,6 +216,44 @@ impl<'a> Resolver<'a> {
         options
     }
 
+    /// Reads one option of a group; the others have their defaults.
+    ///
+    /// ```
+    /// # oslo_messaging_config::options! {
+    /// #     /// Lamp.
+    /// #     #[derive(Debug, Clone)]
+    /// #     pub struct LampConfig in "lamp" {
+    /// #         /// How bright (default 5).
+    /// #         level: u32 = 5;
+    /// #     }
+    /// # }
+    /// use oslo_messaging_config::{resolve::Resolver, sources::Sources};
+    ///
+    /// let sources = Sources::new();
+    /// assert_eq!(Resolver::new(&sources, &[]).load_only::<LampConfig>("level").level, 5);
+    /// ```
+    pub fn load_only<T: Options>(&mut self, name: &str) -> T {
+        let mut options = T::default();
+        if let Some(info) = T::TABLE.option(name)
+            && let Err(error) = self.load_one(&mut options, info)
+        {
+            self.report.push_error(error);
+        }
+        options
+    }
+
+    /// What was noticed so far.
+    ///
+    /// ```
+    /// use oslo_messaging_config::{resolve::Resolver, sources::Sources};
+    ///
+    /// let sources = Sources::new();
+    /// assert!(Resolver::new(&sources, &[]).report().warnings().is_empty());
+    /// ```
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
     /// What was noticed.
     ///
     /// ```
@@ -348,6 +386,12 @@ impl<'a> Resolver<'a> {
                 let value = self.declared_value(group, info, way);
                 way.pop();
                 return value;
+            }
+            // A key that its own library does not know is no option: oslo.config would not find it either.
+            let is_closed =
+                group != DEFAULT && self.tables.iter().any(|table| table.group == group);
+            if is_closed {
+                continue;
             }
             if let Some((text, origin)) = self.sources.find_undeclared(group, name) {
                 if way_back {

@@ -352,14 +352,14 @@ fn resembles(known: &str, name: &str) -> bool {
 macro_rules! options {
     (
         $(#[$meta:meta])*
-        pub struct $struct:ident in $group:literal {
+        $visible:vis struct $struct:ident in $group:literal {
             $( $(#[doc = $doc:literal])+ $name:ident : $type:ty = $default:expr
                 $(, $mark:ident ( $($argument:expr)? ) )* ; )+
         }
     ) => {
         $(#[$meta])*
         #[non_exhaustive]
-        pub struct $struct {
+        $visible struct $struct {
             $( $(#[doc = $doc])+ pub $name: $type, )+
         }
 

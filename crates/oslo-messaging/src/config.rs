@@ -236,6 +236,23 @@ impl Config {
         errors
     }
 
+    /// This configuration with another bus for RPC, which `origin` gave. The query of the URL is not looked at.
+    ///
+    /// ```
+    /// use oslo_messaging::{Config, TransportUrl, config::Origin};
+    ///
+    /// let url = TransportUrl::parse("memory://").unwrap();
+    /// let config = Config::builder().load().unwrap().with_transport_url(url, Origin::Argument("--url"));
+    /// assert_eq!(config.origin("DEFAULT", "transport_url").to_string(), "command line, --url");
+    /// ```
+    #[must_use]
+    pub fn with_transport_url(mut self, url: TransportUrl, origin: Origin) -> Self {
+        self.default.transport_url = url.into();
+        self.report
+            .set_origin(DefaultConfig::TABLE.group, "transport_url", origin);
+        self
+    }
+
     /// This configuration with the query of `url` applied, as a transport at `url` will have it; what is wrong with the
     /// query is in its [`errors`](Config::errors).
     ///
@@ -433,6 +450,11 @@ pub async fn connect_config_notifications(config: &Config) -> Result<Transport> 
     .await
     .map_err(|error| error.with("transport_url of", origin.to_string()))
 }
+
+/// The examples of the introduction, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("config/introduction.md")]
+struct Introduction;
 
 #[cfg(feature = "rabbit")]
 fn is_rabbit(url: &TransportUrl) -> bool {

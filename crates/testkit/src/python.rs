@@ -36,8 +36,10 @@ use tokio::time::timeout;
 use crate::skip::skip;
 
 mod request;
+mod script;
 
 pub use self::request::{Call, Interface, RABBIT_OPTIONS_VARIABLE, Serve, Setup};
+pub use self::script::script_or_skip;
 
 /// The Python interpreter whose environment holds oslo.messaging.
 pub const PYTHON_VARIABLE: &str = "OSLO_TEST_PYTHON";
@@ -447,5 +449,11 @@ fn interpreter() -> Option<PathBuf> {
 }
 
 fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../interop/peer.py")
+    interop("peer.py")
+}
+
+fn interop(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../interop")
+        .join(name)
 }

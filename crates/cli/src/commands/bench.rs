@@ -40,9 +40,9 @@ pub(crate) use self::workload::{Size, What};
 pub(crate) async fn run(settings: Bench, output: &Output) -> Result<Exit, Problem> {
     // An unreadable file is told before minutes are spent.
     let older = settings.compare.as_deref().map(read_report).transpose()?;
-    let mut options = bus::caller_options();
+    let mut options = settings.options.clone();
     options.transport.rpc_response_timeout = settings.timeout;
-    options.rabbit.amqp_auto_delete = true;
+    options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
     let transport = bus::open(&settings.url, options).await?;
     let measured = measure(&settings, &transport, output).await;
     bus::close(transport).await;

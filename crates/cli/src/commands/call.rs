@@ -31,7 +31,7 @@ impl Record for Answer {
 /// The problem to report; a remote exception is one.
 pub(crate) async fn run(settings: Call, output: &Output) -> Result<Exit, Problem> {
     let Call { message, monitor } = settings;
-    let transport = bus::open(&message.url, bus::caller_options()).await?;
+    let transport = bus::open(&message.url, message.options.clone()).await?;
     let client = bus::client(&transport, &message).call_monitor_timeout(monitor);
     let started = Instant::now();
     let called = client

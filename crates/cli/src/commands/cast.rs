@@ -38,7 +38,7 @@ impl Record for Sent<'_> {
 /// The problem to report.
 pub(crate) async fn run(settings: Cast, output: &Output) -> Result<Exit, Problem> {
     let Cast { message } = settings;
-    let transport = bus::open(&message.url, bus::caller_options()).await?;
+    let transport = bus::open(&message.url, message.options.clone()).await?;
     let client = bus::client(&transport, &message);
     let started = Instant::now();
     let sent = client

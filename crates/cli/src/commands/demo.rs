@@ -88,11 +88,11 @@ struct Node<'a> {
 /// # Errors
 /// The problem to report if the servers could not even start.
 pub(crate) async fn run(settings: Demo, output: &Output) -> Result<Exit, Problem> {
-    let mut options = bus::caller_options();
+    let mut options = settings.options.clone();
     options.transport.rpc_response_timeout = settings.timeout;
     // What the demo makes on a broker goes with its last user; only the reply queue, which never does so, is left for
     // the broker to expire.
-    options.rabbit.amqp_auto_delete = true;
+    options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
     let transport = bus::open(&settings.url, options).await?;
     let played = play(&settings, &transport, output).await;
     bus::close(transport).await;

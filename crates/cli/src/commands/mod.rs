@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod call;
 pub(crate) mod cast;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod ping;
 pub(crate) mod serve;

@@ -124,7 +124,7 @@ impl Record for Summary {
 /// # Errors
 /// The problem of the last ping if none was answered.
 pub(crate) async fn run(settings: Ping, output: &Output) -> Result<Exit, Problem> {
-    let transport = bus::open(&settings.url, bus::caller_options()).await?;
+    let transport = bus::open(&settings.url, settings.options.clone()).await?;
     let client =
         RpcClient::new(transport.clone(), settings.target.clone()).timeout(settings.timeout);
     let ended = ping_all(&client, &settings, output).await;

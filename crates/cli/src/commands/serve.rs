@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oslo_messaging::rpc::Interface;
-use oslo_messaging::{ConnectOptions, LegacyRpcAccessPolicy, RpcServer, Transport};
+use oslo_messaging::{LegacyRpcAccessPolicy, RpcServer, Transport};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -78,7 +78,7 @@ impl Record for Stopped {
 /// The problem to report: the server could not start, or lost its subscription for good.
 pub(crate) async fn run(settings: Serve, output: &Arc<Output>) -> Result<Exit, Problem> {
     let mut signals = Signals::catch()?;
-    let mut options = ConnectOptions::default();
+    let mut options = settings.options.clone();
     options.transport.rpc_ping_enabled = settings.ping;
     options.transport.rpc_response_timeout = settings.timeout;
     let transport = bus::open(&settings.url, options).await?;

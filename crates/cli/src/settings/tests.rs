@@ -1,7 +1,5 @@
 //! Words in, settings or wrong usage out.
 
-use clap::Parser;
-
 use super::*;
 use crate::args::{Args, Command};
 use crate::exit::Exit;
@@ -14,14 +12,13 @@ fn environment(url: Option<&str>) -> Environment {
 }
 
 fn parse(words: &[&str]) -> Args {
-    Args::try_parse_from(std::iter::once(&"omsg").chain(words))
-        .unwrap_or_else(|fault| panic!("{fault}"))
+    Args::of(std::iter::once(&"omsg").chain(words)).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
 fn message(words: &[&str]) -> Result<Message, Problem> {
     let args = parse(words);
     let environment = environment(Some("rabbit://env:secret@broker/"));
-    let resolver = Resolver::new(&args.global, &environment);
+    let resolver = Resolver::new(&args.global, &environment)?;
     match args.command {
         Command::Call(typed) => resolver.call(typed).map(|call| call.message),
         Command::Cast(typed) => resolver.cast(typed).map(|cast| cast.message),
@@ -33,7 +30,7 @@ fn ping(words: &[&str]) -> Result<Ping, Problem> {
     let args = parse(words);
     let environment = environment(Some("memory://"));
     match args.command {
-        Command::Ping(typed) => Resolver::new(&args.global, &environment).ping(typed),
+        Command::Ping(typed) => Resolver::new(&args.global, &environment)?.ping(typed),
         _ => panic!("not a ping: {words:?}"),
     }
 }
@@ -67,7 +64,9 @@ fn without_a_url_only_the_demo_runs() {
     let Command::Call(typed) = args.command else {
         panic!("a call")
     };
-    let Err(problem) = Resolver::new(&args.global, &nothing).call(typed) else {
+    let Err(problem) =
+        Resolver::new(&args.global, &nothing).and_then(|resolver| resolver.call(typed))
+    else {
         panic!("no URL")
     };
     assert_eq!(problem.exit, Exit::Usage);
@@ -82,7 +81,7 @@ fn without_a_url_only_the_demo_runs() {
         panic!("a demo")
     };
     let demo = Resolver::new(&args.global, &nothing)
-        .demo(typed)
+        .and_then(|resolver| resolver.demo(typed))
         .expect("the demo needs no URL");
     assert_eq!(demo.url.scheme(), "memory");
 }
@@ -207,5 +206,66 @@ fn logs_follow_the_flags_unless_the_environment_says_otherwise() {
     assert_eq!(
         filter(&["demo", "-q"], &environment),
         "oslo_messaging=trace"
+    );
+}
+
+#[test]
+fn options_of_the_environment_reach_a_call_and_flags_win_over_them() {
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let environment = Environment {
+        options: vec![
+            variable("OS_DEFAULT__TRANSPORT_URL", "rabbit://option/"),
+            variable("OS_DEFAULT__RPC_RESPONSE_TIMEOUT", "7"),
+            variable(
+                "OS_OSLO_MESSAGING_RABBIT__RABBIT_TRANSIENT_QUEUES_TTL",
+                "90",
+            ),
+        ],
+        ..Environment::default()
+    };
+    let message = |words: &[&str]| {
+        let args = parse(words);
+        let Command::Call(typed) = args.command else {
+            panic!("a call")
+        };
+        let resolver = Resolver::new(&args.global, &environment);
+        match resolver.and_then(|resolver| resolver.call(typed)) {
+            Ok(call) => call.message,
+            Err(problem) => panic!("{problem:?}"),
+        }
+    };
+    let configured = message(&["call", "t", "m"]);
+    assert_eq!(configured.url.hosts()[0].hostname(), Some("option"));
+    assert_eq!(configured.timeout, Duration::from_secs(7));
+    assert_eq!(configured.options.rabbit.rabbit_transient_queues_ttl, 90);
+    let typed = message(&["call", "t", "m", "--timeout", "2", "--url", "memory://"]);
+    assert_eq!(
+        (typed.timeout, typed.url.scheme()),
+        (Duration::from_secs(2), "memory")
+    );
+}
+
+#[test]
+fn a_caller_leaves_its_reply_queue_for_a_minute_unless_told_otherwise() {
+    let message = message(&["call", "t", "m"]).expect("good words");
+    assert_eq!(message.options.rabbit.rabbit_transient_queues_ttl, 60);
+    assert_eq!(message.timeout, Duration::from_secs(60));
+}
+
+#[test]
+fn a_bad_option_of_the_environment_is_wrong_usage_that_names_it() {
+    let environment = Environment {
+        options: vec![("OS_DEFAULT__RPC_PING_ENABLED".to_owned(), "2".to_owned())],
+        ..Environment::default()
+    };
+    let args = parse(&["demo"]);
+    let Err(problem) = Resolver::new(&args.global, &environment).map(|_| ()) else {
+        panic!("2 is no boolean")
+    };
+    assert_eq!(problem.exit, Exit::Usage);
+    assert!(
+        problem.message.contains("OS_DEFAULT__RPC_PING_ENABLED"),
+        "{}",
+        problem.message
     );
 }

@@ -1,6 +1,7 @@
 //! omsg as its users meet it: words in; standard output, standard error and exit status out.
 
 mod bench;
+mod config;
 mod memory;
 mod rabbit;
 mod run;

@@ -23,6 +23,10 @@ pub(crate) fn omsg(words: &[&str]) -> Command {
     VARIABLES
         .iter()
         .for_each(|name| _ = command.env_remove(name));
+    let options = std::env::vars_os().map(|(name, _)| name);
+    options
+        .filter(|name| name.as_encoded_bytes().starts_with(b"OS_"))
+        .for_each(|name| _ = command.env_remove(name));
     command.args(words).timeout(LIMIT);
     command
 }
@@ -54,7 +58,8 @@ pub(crate) fn run(words: &[&str]) -> Ended {
     end(&mut omsg(words))
 }
 
-fn end(command: &mut Command) -> Ended {
+/// Runs this command to its end.
+pub(crate) fn end(command: &mut Command) -> Ended {
     let output = command.output().expect("omsg starts and ends in time");
     let text = |bytes| String::from_utf8(bytes).expect("omsg prints text");
     Ended {

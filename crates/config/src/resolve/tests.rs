@@ -154,12 +154,9 @@ fn an_option_that_will_go_is_warned_of_when_set() {
 
 #[test]
 fn references_reach_the_own_group_then_the_default_one_then_any() {
-    assert_eq!(
-        lamp_name(
-            "[lamp]\nname = $x-${y}-$other.z\nx = 1\n[DEFAULT]\nx = 2\ny = $x\n[other]\nz = 4\n"
-        ),
-        Ok("1-2-4".into())
-    );
+    let text = "[lamp]\nname = $level-${y}-$other.z-$host\nlevel = 1\nhost = no option\n\
+        [DEFAULT]\nx = 2\ny = $x\nhost = h\n[other]\nz = $x4\nx4 = 4\n";
+    assert_eq!(lamp_name(text), Ok("1-2-4-h".into()));
     assert_eq!(
         lamp_name("[lamp]\nname = $$x \\$x $5\n"),
         Ok("$x $x $5".into())
@@ -182,17 +179,20 @@ fn an_undefined_reference_is_an_error_with_its_place() {
         error.starts_with("a.conf:2: [lamp] name refers to $nobody"),
         "{error}"
     );
-    let error = lamp_name("[lamp]\nname = $x\nx = $nobody\n").unwrap_err();
+    let error = lamp_name("[lamp]\nname = $x\n[DEFAULT]\nx = $nobody\n").unwrap_err();
     assert!(
-        error.starts_with("a.conf:3: [lamp] x refers to $nobody"),
+        error.starts_with("a.conf:4: [DEFAULT] x refers to $nobody"),
         "{error}"
     );
 }
 
 #[test]
 fn a_circle_of_references_is_an_error_that_shows_the_way() {
-    let error = lamp_name("[lamp]\nname = $x\nx = $y\ny = $x\n").unwrap_err();
-    assert!(error.contains("lamp.x → lamp.y → lamp.x"), "{error}");
+    let error = lamp_name("[lamp]\nname = $x\n[DEFAULT]\nx = $y\ny = $x\n").unwrap_err();
+    assert!(
+        error.contains("DEFAULT.x → DEFAULT.y → DEFAULT.x"),
+        "{error}"
+    );
     let error = lamp_name("[lamp]\nname = <$name>\n").unwrap_err();
     assert!(error.contains("lamp.name → lamp.name"), "{error}");
 }
@@ -206,7 +206,7 @@ fn a_secret_is_not_in_errors_and_hides_what_it_is_put_into() {
         "{error}"
     );
     let taken = read(
-        "[DEFAULT]\nurl = hunter2\n[lamp]\nname = $url\nlevel = $url\ndelay = $admin_password\nadmin_password = x9\n",
+        "[DEFAULT]\nurl = hunter2\n[lamp]\nname = $url\nlevel = $url\ndelay = $admin_password\n[DEFAULT]\nadmin_password = x9\n",
     );
     assert_eq!(taken.lamp.name, "hunter2");
     assert!(taken.report.is_hidden("lamp", "name"));

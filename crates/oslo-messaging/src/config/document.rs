@@ -68,7 +68,7 @@ pub fn reference() -> String {
                 text,
                 "| `{}` | {} | {} | {} |",
                 option.name,
-                option.allowed().replace('|', "\\|"),
+                takes(option).replace('|', "\\|"),
                 default(option),
                 about.join(" ").replace('|', "\\|"),
             );
@@ -95,9 +95,20 @@ fn default(option: &OptionInfo) -> String {
     }
 }
 
+/// What it takes; the eight words of a boolean are told once.
+fn takes(option: &OptionInfo) -> String {
+    match option.kind {
+        "boolean" => option.kind.to_owned(),
+        _ => option.allowed(),
+    }
+}
+
 /// What else is known of it: its kind and what it takes, then the rest.
 fn notes(table: &Table, option: &OptionInfo) -> Vec<String> {
-    let mut found = vec![format!("({}: {})", option.kind, option.allowed())];
+    let mut found = vec![match takes(option) {
+        takes if takes == option.kind => format!("({takes})"),
+        takes => format!("({}: {takes})", option.kind),
+    }];
     let former = option.former.iter().map(|(group, name)| {
         let group = if group.is_empty() { table.group } else { group };
         format!("`{name}` in [{group}]")

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use oslo_messaging::driver::BoxFuture;
 use oslo_messaging::rpc::{Interface, Invocation, MethodInfo, ReplyBody};
-use oslo_messaging::{ConnectOptions, Context, Endpoint, RemoteError, RpcServer, Transport};
+use oslo_messaging::{Context, Endpoint, RemoteError, RpcServer, Transport};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
@@ -112,9 +112,9 @@ impl Record for Said {
 /// # Errors
 /// What kept a server from starting.
 pub(super) async fn run(settings: BenchServer, output: &Output) -> Result<Exit, Problem> {
-    let mut options = ConnectOptions::default();
+    let mut options = settings.options.clone();
     options.transport.rpc_response_timeout = settings.timeout;
-    options.rabbit.amqp_auto_delete = true;
+    options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
     let transport = bus::open(&settings.url, options).await?;
     let served = Arc::new(AtomicU64::new(0));
     let servers = match start_servers(&transport, &settings, &served).await {

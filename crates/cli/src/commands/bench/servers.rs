@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::server::start_servers;
 use super::usage::Usage;
 use crate::exit::Problem;
-use crate::settings::{Bench, BenchServer, Place, URL_VARIABLE};
+use crate::settings::{Bench, BenchServer, Place, URL_OPTION_VARIABLE, URL_VARIABLE};
 
 /// How long the process may take to end in good order.
 const ENDING: Duration = Duration::from_secs(10);
@@ -55,6 +55,7 @@ impl Servers {
                 let served = Arc::new(AtomicU64::new(0));
                 let own = BenchServer {
                     url: settings.url.clone(),
+                    options: settings.options.clone(),
                     target: settings.target.clone(),
                     servers: settings.servers,
                     timeout: settings.timeout,
@@ -130,8 +131,13 @@ impl Apart {
             .args(exchange.into_iter().flatten())
             .args(["--servers", &settings.servers.to_string()])
             .args(["--timeout", &settings.timeout.as_secs_f64().to_string()])
+            .args(settings.sources.iter().flat_map(|source| source.words()))
             // Not in the words, which all users of the machine can read.
             .env(URL_VARIABLE, settings.url.expose())
+            .env(
+                URL_OPTION_VARIABLE,
+                settings.url.expose().replace('$', "$$"),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
