@@ -63,8 +63,8 @@ impl fmt::Debug for BusUrl {
 
 impl OptionValue for BusUrl {
     const KIND: &'static str = "string";
-    const ALLOWED: &'static str = "a transport URL, driver://[user:password@]host[:port][,…]/virtual_host[?option=value], with special \
-         characters of user and password percent-encoded";
+    const ALLOWED: &'static str = "a transport URL such as rabbit://host:5672/vhost, with special characters of user \
+        and password percent-encoded";
     const EMPTY_IS_NONE: bool = true;
     fn read(text: &str) -> Option<Self> {
         TransportUrl::parse(text).ok().map(Self)
