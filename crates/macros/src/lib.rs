@@ -1,6 +1,8 @@
-//! Macros of oslo-messaging, which re-exports them: see [`macro@endpoint`] and [`macro@RemoteError`].
+//! Macros of oslo-messaging, which re-exports them: see [`macro@endpoint`], [`macro@listener`] and
+//! [`macro@RemoteError`].
 
 mod endpoint;
+mod listener;
 mod remote;
 
 use proc_macro::TokenStream;
@@ -9,6 +11,12 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn endpoint(attribute: TokenStream, block: TokenStream) -> TokenStream {
     endpoint::expand(attribute.into(), block.into()).into()
+}
+
+#[doc = include_str!("../LISTENER.md")]
+#[proc_macro_attribute]
+pub fn listener(attribute: TokenStream, block: TokenStream) -> TokenStream {
+    listener::expand(attribute.into(), block.into()).into()
 }
 
 #[doc = include_str!("../REMOTE_ERROR.md")]

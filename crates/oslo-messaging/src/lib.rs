@@ -32,7 +32,7 @@ pub use oslo_messaging_core::transport::{ReplyStyle, Transport, TransportOptions
 pub use oslo_messaging_core::{driver, events, memory, notify, rpc};
 #[cfg(feature = "macros")]
 #[doc(inline)]
-pub use oslo_messaging_macros::{RemoteError, endpoint};
+pub use oslo_messaging_macros::{RemoteError, endpoint, listener};
 pub use oslo_messaging_proto as proto;
 pub use oslo_messaging_proto::json::raw::RawJson;
 pub use oslo_messaging_proto::json::value::Value;

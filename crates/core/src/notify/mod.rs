@@ -28,7 +28,7 @@ pub use self::listener::{
 };
 pub use self::log::LogSink;
 pub use self::messaging::MessagingSink;
-pub use self::notifier::{NotificationOptions, Notifier, NotifierBuilder};
+pub use self::notifier::{Notifier, NotifierBuilder};
 pub use self::outbox::{BufferOptions, NotifierStats, WhenFull};
 pub use self::redact::ContextPolicy;
 pub use self::repair::{DeadLetter, RetryPolicy};

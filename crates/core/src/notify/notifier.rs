@@ -12,10 +12,11 @@ use oslo_messaging_proto::priority::Priority;
 use oslo_messaging_proto::wire::context::Context;
 use oslo_messaging_proto::wire::notification::{Notification, NotificationFormat};
 use oslo_messaging_proto::wire::timestamp::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::config::NotificationsConfig;
 use crate::driver::{Retry, deadline_after};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::notification_id;
@@ -30,40 +31,6 @@ use crate::transport::Transport;
 
 /// How long a caller waits at most if the notifier says nothing else.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The options of the group `oslo_messaging_notifications`, under the reference's names and with its defaults, but for
-/// `transport_url`, by which the transport is made.
-///
-/// ```
-/// use oslo_messaging_core::notify::NotificationOptions;
-///
-/// let options = NotificationOptions::default();
-/// assert_eq!((options.topics, options.retry), (vec!["notifications".to_owned()], -1));
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct NotificationOptions {
-    /// Sinks by name: `messaging`, `messagingv2`, `log`, `routing`, `test`, `noop`. Default none: nothing is sent.
-    pub driver: Vec<String>,
-    /// Topics. Default `notifications`.
-    pub topics: Vec<String>,
-    /// How often sending is tried after the first attempt: -1 for ever (default), 0 never.
-    pub retry: i64,
-    /// The file the sink `routing` goes by.
-    pub routing_config: Option<PathBuf>,
-}
-
-impl Default for NotificationOptions {
-    fn default() -> Self {
-        Self {
-            driver: Vec::new(),
-            topics: vec!["notifications".to_owned()],
-            retry: -1,
-            routing_config: None,
-        }
-    }
-}
 
 /// A notifier to be.
 #[must_use = "a notifier works only when it is built"]
@@ -87,18 +54,19 @@ impl NotifierBuilder {
     ///
     /// ```
     /// # use oslo_messaging_core::memory::MemoryBroker;
-    /// use oslo_messaging_core::notify::{NotificationOptions, Notifier};
+    /// use oslo_messaging_core::{config::NotificationsConfig, notify::Notifier};
     ///
-    /// let mut options = NotificationOptions::default();
-    /// options.driver = vec!["noop".to_owned()];
+    /// let mut options = NotificationsConfig::default();
+    /// options.driver.0.push("noop".to_owned());
     /// let notifier = Notifier::builder(MemoryBroker::new().transport()).options(&options).build()?;
     /// assert!(!notifier.is_enabled());
     /// # Ok::<(), oslo_messaging_core::error::Error>(())
     /// ```
-    pub fn options(mut self, options: &NotificationOptions) -> Self {
-        self.drivers = Some(options.driver.clone());
+    pub fn options(mut self, options: &NotificationsConfig) -> Self {
+        self.drivers = Some(options.driver.to_vec());
         self.topics = options.topics.clone();
-        self.routing_config = options.routing_config.clone();
+        self.routing_config = Some(PathBuf::from(&options.routing_config))
+            .filter(|file| !file.as_os_str().is_empty());
         self.retry = match u32::try_from(options.retry) {
             Ok(0) => Retry::Never,
             Ok(times) => Retry::Times(times),

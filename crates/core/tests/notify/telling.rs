@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use oslo_messaging_core::config::NotificationsConfig;
 use oslo_messaging_core::driver::Retry;
 use oslo_messaging_core::error::ErrorKind;
 use oslo_messaging_core::memory::MemoryBroker;
-use oslo_messaging_core::notify::{
-    BufferOptions, ContextPolicy, NotificationOptions, Notifier, TestSink, WhenFull,
-};
+use oslo_messaging_core::notify::{BufferOptions, ContextPolicy, Notifier, TestSink, WhenFull};
 use oslo_messaging_core::serializer::Serializer;
 use oslo_messaging_proto::{Context, Priority, Value};
 use serde::Serialize;
@@ -190,7 +189,7 @@ async fn prepare_changes_a_copy() {
 #[tokio::test]
 async fn options_have_the_references_names_and_meaning() {
     let transport = || MemoryBroker::new().transport();
-    let mut options = NotificationOptions::default();
+    let mut options = NotificationsConfig::default();
     let nowhere = Notifier::builder(transport())
         .options(&options)
         .build()
@@ -198,13 +197,13 @@ async fn options_have_the_references_names_and_meaning() {
     assert!(nowhere.is_enabled(), "no driver at all counts as enabled");
     nowhere.info(&ctx(), "e", &()).await.unwrap();
     assert_eq!(nowhere.stats().sent, 0);
-    options.driver = vec!["noop".to_owned(), "noop".to_owned()];
+    options.driver.0 = vec!["noop".to_owned(), "noop".to_owned()];
     let noop = Notifier::builder(transport())
         .options(&options)
         .build()
         .unwrap();
     assert!(!noop.is_enabled());
-    options.driver.push("log".to_owned());
+    options.driver.0.push("log".to_owned());
     assert!(
         Notifier::builder(transport())
             .options(&options)
@@ -212,13 +211,13 @@ async fn options_have_the_references_names_and_meaning() {
             .unwrap()
             .is_enabled()
     );
-    options.driver = vec!["mesaging".to_owned()];
+    options.driver.0 = vec!["mesaging".to_owned()];
     let refused = Notifier::builder(transport()).options(&options).build();
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
-    options.driver = vec!["routing".to_owned()];
+    options.driver.0 = vec!["routing".to_owned()];
     let refused = Notifier::builder(transport()).options(&options).build();
     assert!(refused.unwrap_err().to_string().contains("routing_config"));
-    options.driver = vec!["messaging".to_owned()];
+    options.driver.0 = vec!["messaging".to_owned()];
     options.topics = vec![String::new()];
     assert!(
         Notifier::builder(transport())
