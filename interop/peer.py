@@ -32,6 +32,7 @@ from oslo_messaging.rpc import dispatcher  # noqa: E402
 
 import peer_errors  # noqa: E402
 import peer_matrix  # noqa: E402
+import peer_notify  # noqa: E402
 
 # The reference reads its tracing and metrics options from the global object, whatever it is given.
 CONF = cfg.CONF
@@ -155,8 +156,11 @@ class Endpoint:
         self._note('_private', ctxt)
 
 
-class Peer:
+class Peer(peer_notify.Notifications):
     """All servers and clients of this process."""
+
+    conf = CONF
+    journal = JOURNAL
 
     def __init__(self, setup):
         configure(setup.get('options') or {})
@@ -346,7 +350,7 @@ class Lines:
 
 OPERATIONS = frozenset((
     'serve', 'start', 'stop', 'received', 'wait_received', 'forget', 'call', 'cast', 'can_send_version', 'close',
-    'serve_matrix', 'outcomes', 'primitives', 'contexts', 'read_context'))
+    'serve_matrix', 'outcomes', 'primitives', 'contexts', 'read_context')) | peer_notify.OPERATIONS
 
 
 def perform(peer, lines, request):
