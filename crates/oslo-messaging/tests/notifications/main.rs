@@ -10,7 +10,7 @@ mod from_python;
 mod to_python;
 mod trouble;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use oslo_messaging::driver::BoxFuture;

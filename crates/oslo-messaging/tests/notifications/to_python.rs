@@ -144,7 +144,7 @@ async fn python_requeues_batches_filters_and_pools_what_we_send() {
     assert_eq!(heard[0]["event_type"], "compute.y");
     assert_eq!(notifier.flush(LONG).await, 0);
     vhost
-        .wait_for_queue("picky", LONG, |queue| queue.messages == 0)
+        .wait_for_queue("picky", |queue| queue.messages == 0)
         .await
         .unwrap();
     // The pool had a copy; the queue of those without a pool keeps its own.
