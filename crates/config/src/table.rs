@@ -68,8 +68,8 @@ pub struct Type {
 }
 
 /// Marks of a table's row; each gives the row back.
-#[doc(hidden)]
 impl OptionInfo {
+    #[doc(hidden)]
     pub const fn new(name: &'static str, about: &'static str, of: Type) -> Self {
         Self {
             name,
@@ -92,36 +92,43 @@ impl OptionInfo {
         }
     }
 
+    #[doc(hidden)]
     pub const fn min(mut self, least: f64) -> Self {
         self.min = Some(least);
         self
     }
 
+    #[doc(hidden)]
     pub const fn max(mut self, greatest: f64) -> Self {
         self.max = Some(greatest);
         self
     }
 
+    #[doc(hidden)]
     pub const fn was(mut self, former: &'static [(&'static str, &'static str)]) -> Self {
         self.former = former;
         self
     }
 
+    #[doc(hidden)]
     pub const fn retiring(mut self, reason: &'static str) -> Self {
         self.retiring = Some(reason);
         self
     }
 
+    #[doc(hidden)]
     pub const fn secret(mut self) -> Self {
         self.secret = true;
         self
     }
 
+    #[doc(hidden)]
     pub const fn ours(mut self) -> Self {
         self.ours = true;
         self
     }
 
+    #[doc(hidden)]
     pub const fn sample(mut self, text: &'static str) -> Self {
         self.sample = Some(text);
         self

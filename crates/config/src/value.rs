@@ -33,6 +33,10 @@ use crate::ini::strip;
 ///     }
 /// }
 /// assert!(Codec::read("lzma").is_none());
+/// let codec: Codec = OptionValue::read_all(&["none".to_owned(), "gzip".to_owned()]).unwrap();
+/// assert_eq!(codec.python(), "gzip");
+/// let five: Option<u32> = OptionValue::read("5");
+/// assert_eq!(five.number(), Some(5.0));
 /// ```
 pub trait OptionValue: Sized {
     /// Its kind, in a word of the reference's option listing: `boolean`, `integer`, `floating point`,

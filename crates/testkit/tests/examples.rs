@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use syn::{Attribute, Expr, ImplItem, Item, Lit, Meta, TraitItem, Visibility};
 
 /// The published libraries.
-const CRATES: [&str; 2] = ["proto", "amqp"];
+const CRATES: [&str; 3] = ["proto", "config", "amqp"];
 
 /// Tests, and what is public for macros and benchmarks only and hidden from the documentation.
 const UNSHOWN: [&str; 5] = [
