@@ -16,6 +16,10 @@ import traceback
 import amqp
 
 
+# RabbitMQ 4.3 refuses transient queues that are not exclusive where its configuration says so.
+DURABLE = 'transient_nonexcl_queues = false' in os.environ.get('OSLO_TEST_RABBIT_CONFIG', '')
+
+
 class RawPeer:
     """One connection with one channel; bodies go as UTF-8 text, or in base64 where they are no text."""
 
@@ -28,7 +32,7 @@ class RawPeer:
         self._channel.events['basic_return'].add(self._note_return)
         self._arrived = collections.defaultdict(collections.deque)
 
-    def declare_queue(self, queue, durable=False, auto_delete=False, arguments=None):
+    def declare_queue(self, queue, durable=DURABLE, auto_delete=False, arguments=None):
         self._channel.queue_declare(queue, durable=durable, auto_delete=auto_delete, arguments=arguments)
 
     def declare_exchange(self, exchange, type='topic', durable=False, auto_delete=False):

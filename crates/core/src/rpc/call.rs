@@ -136,7 +136,7 @@ impl Call<'_> {
                     Round::Emptied if self.is_answered_where_it_ran() => {
                         let round = tokio::select! {
                             round = self.wait(slot) => round,
-                            () = self.ask_for_reply(self.as_long_again()) => return Err(self.lost()),
+                            () = self.ask_twice() => return Err(self.lost()),
                         };
                         let address = self.replies.address();
                         self.readdress(&mut request, &mut reply_queue, &address)?;
@@ -233,6 +233,12 @@ impl Call<'_> {
                 round => return round,
             }
         }
+    }
+
+    /// Asks, and asks again, since servers may come back a little later than we do; then the reply has had its time to come.
+    async fn ask_twice(&self) {
+        self.ask_for_reply(RESEND_GRACE).await;
+        self.ask_for_reply(self.as_long_again()).await;
     }
 
     /// Asks the servers of the topic for the reply, and waits so long for it to come.

@@ -130,7 +130,12 @@ async fn a_call_waits_on_when_the_reply_queue_alone_was_emptied_unless_one_serve
     for id in ["_unique_id", "_msg_id", "_reply_q"] {
         assert!(args.contains(&sent.text(id)), "{args}");
     }
-    sleep(Duration::from_secs(19)).await;
+    let again = driver.next_sent().await;
+    assert_eq!(
+        again.to, "fanout topic-a",
+        "its server may have come back later"
+    );
+    sleep(Duration::from_secs(17)).await;
     assert_eq!(driver.sent_count(), 0, "another server would run it again");
     driver.deliver(result(&sent, 1));
     assert_eq!(
@@ -147,8 +152,10 @@ async fn a_call_waits_on_when_the_reply_queue_alone_was_emptied_unless_one_serve
     let error = short.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     assert!(error.is_retryable());
-    assert_eq!(start.elapsed().as_secs(), 2);
-    assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+    assert_eq!(start.elapsed().as_secs(), 4);
+    for _ in 0..2 {
+        assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+    }
 
     // The one server that took it knows it by its id, and has the reply.
     let to_server = call(&client(&driver).server("server-1"));

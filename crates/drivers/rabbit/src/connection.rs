@@ -28,7 +28,7 @@ use crate::pulse::{Pulse, until_dead};
 const IMPATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection that held this long was none in a row of those that are made and lost at once.
-const STEADY: Duration = Duration::from_secs(5);
+const STEADY: Duration = Duration::from_secs(1);
 
 /// How long the broker may take to answer the close of a connection.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);

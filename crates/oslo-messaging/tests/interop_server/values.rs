@@ -3,7 +3,7 @@
 use oslo_messaging::Value as Json;
 use serde_json::json;
 
-use crate::common::ServedByRust;
+use crate::common::{ServedByRust, largest};
 use crate::{raised, returned, to};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +131,7 @@ async fn python_sends_and_receives_1_and_20_mebibytes() {
     let Some(scene) = ServedByRust::start("python_sends_and_receives_20_mebibytes").await else {
         return;
     };
-    for size in [1 << 20, 20 << 20] {
+    for size in [1 << 20, largest(&scene.vhost).await] {
         let value = "x".repeat(size);
         assert_eq!(
             returned(&scene.python, &to("length").args(json!({"value": value}))).await,
