@@ -232,10 +232,15 @@ pub(crate) fn config(
         Some((url, origin)) => resolver.config.with_transport_url(url, origin),
         None => resolver.config,
     };
-    let url = match typed.notifications {
-        true => config.notification_transport_url().clone(),
-        false => config.transport_url().clone(),
+    let config = match (&config.notifications.transport_url, typed.notifications) {
+        (Some(url), true) => {
+            let origin = config.origin("oslo_messaging_notifications", "transport_url");
+            let (url, origin) = (TransportUrl::from(url.clone()), origin.clone());
+            config.with_transport_url(url, origin)
+        }
+        _ => config,
     };
+    let url = config.transport_url().clone();
     Ok(Config {
         task: typed.task,
         config: config.at(&url),

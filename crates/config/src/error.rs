@@ -98,6 +98,8 @@ pub enum ReferenceFault {
         /// The names on the way, `group.option`.
         way: Vec<String>,
     },
+    /// References within references beyond all measure.
+    TooMuch,
 }
 
 impl fmt::Display for ReferenceFault {
@@ -110,6 +112,7 @@ impl fmt::Display for ReferenceFault {
             Self::Undefined { reference: None } => f.write_str(
                 "has a `$` with a name after it that no file and no environment variable sets; a `$` of a password is written `$$`",
             ),
+            Self::TooMuch => f.write_str("refers to more options, or to longer values, than anyone needs"),
             Self::Cycle { way } => write!(f, "refers to itself: {}", way.join(" → ")),
         }
     }

@@ -1,12 +1,21 @@
 //! From what was given to typed options: former names, `$name`, types, and a report of where each value is from.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod report;
 
 use crate::error::{ConfigError, ReferenceFault, Warning};
 use crate::origin::Origin;
 use crate::sources::{DEFAULT, Sources};
 use crate::substitute::{Piece, normal, pieces};
 use crate::table::{OptionInfo, Options, Table};
+
+pub use self::report::Report;
+
+/// Most references followed for one option; nobody writes as many, and a circle of many arms ends here.
+const MOST_REFERENCES: usize = 10_000;
+/// Most references within each other.
+const DEEPEST: usize = 64;
+/// Longest value with everything put in, in bytes.
+const LONGEST: usize = 1 << 20;
 
 /// Reads the groups of some tables from some sources.
 ///
@@ -40,137 +49,44 @@ pub struct Resolver<'a> {
     report: Report,
 }
 
-/// Where the values are from, and what was noticed on the way.
-///
-/// ```
-/// use oslo_messaging_config::origin::Origin;
-/// use oslo_messaging_config::resolve::Report;
-///
-/// assert_eq!(*Report::default().origin("DEFAULT", "transport_url"), Origin::Default);
-/// ```
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    origins: BTreeMap<(&'static str, &'static str), Origin>,
-    hidden: BTreeSet<(&'static str, &'static str)>,
-    warnings: Vec<Warning>,
-    errors: Vec<ConfigError>,
-}
-
-impl Report {
-    /// Who set this option.
-    ///
-    /// ```
-    /// # use oslo_messaging_config::resolve::Report;
-    /// assert!(!Report::default().origin("DEFAULT", "transport_url").is_set());
-    /// ```
-    pub fn origin(&self, group: &str, name: &str) -> &Origin {
-        static DEFAULT: Origin = Origin::Default;
-        let found = self
-            .origins
-            .iter()
-            .find(|((own, option), _)| *own == group && *option == name);
-        found.map_or(&DEFAULT, |(_, origin)| origin)
-    }
-
-    /// Notes who set an option, for values that come from elsewhere than the sources.
-    ///
-    /// ```
-    /// # use oslo_messaging_config::resolve::Report;
-    /// # use oslo_messaging_config::origin::Origin;
-    /// let mut report = Report::default();
-    /// report.set_origin("DEFAULT", "control_exchange", Origin::Url);
-    /// assert_eq!(*report.origin("DEFAULT", "control_exchange"), Origin::Url);
-    /// ```
-    pub fn set_origin(&mut self, group: &'static str, name: &'static str, origin: Origin) {
-        self.origins.insert((group, name), origin);
-    }
-
-    /// Whether the value must not be shown though the option itself is no secret: a secret was put into it.
-    ///
-    /// ```
-    /// # use oslo_messaging_config::resolve::Report;
-    /// assert!(!Report::default().is_hidden("DEFAULT", "control_exchange"));
-    /// ```
-    pub fn is_hidden(&self, group: &str, name: &str) -> bool {
-        self.hidden
-            .iter()
-            .any(|(own, option)| *own == group && *option == name)
-    }
-
-    /// What the operator should know of, once each.
-    ///
-    /// ```
-    /// # use oslo_messaging_config::resolve::Report;
-    /// assert!(Report::default().warnings().is_empty());
-    /// ```
-    pub fn warnings(&self) -> &[Warning] {
-        &self.warnings
-    }
-
-    /// What is wrong, in the order of the options.
-    ///
-    /// ```
-    /// # use oslo_messaging_config::resolve::Report;
-    /// assert!(Report::default().errors().is_empty());
-    /// ```
-    pub fn errors(&self) -> &[ConfigError] {
-        &self.errors
-    }
-
-    /// Adds an error found elsewhere.
-    ///
-    /// ```
-    /// # use oslo_messaging_config::{error::{ConfigError, Refusal}, origin::Origin, resolve::Report};
-    /// let mut report = Report::default();
-    /// let refusal = Refusal::value("transport_url", None, "a URL");
-    /// report.push_error(ConfigError::Value { origin: Origin::Url, group: "DEFAULT", refusal });
-    /// assert_eq!(report.errors().len(), 1);
-    /// ```
-    pub fn push_error(&mut self, error: ConfigError) {
-        if !self.errors.contains(&error) {
-            self.errors.push(error);
-        }
-    }
-
-    /// This report with errors found before it.
-    ///
-    /// ```
-    /// # use oslo_messaging_config::{error::{ConfigError, Refusal}, origin::Origin, resolve::Report};
-    /// let refusal = Refusal::value("transport_url", None, "a URL");
-    /// let error = ConfigError::Value { origin: Origin::Url, group: "DEFAULT", refusal };
-    /// assert_eq!(Report::default().after(vec![error]).errors().len(), 1);
-    /// ```
-    #[must_use]
-    pub fn after(mut self, errors: Vec<ConfigError>) -> Self {
-        self.errors.splice(0..0, errors);
-        self
-    }
-
-    /// Adds a warning found elsewhere, unless it is there.
-    ///
-    /// ```
-    /// # use oslo_messaging_config::{error::Warning, origin::Origin, resolve::Report};
-    /// let mut report = Report::default();
-    /// let warning = Warning::Gone { origin: Origin::Url, group: "DEFAULT", name: "rpc_backend", instead: "set transport_url" };
-    /// report.push_warning(warning.clone());
-    /// report.push_warning(warning);
-    /// assert_eq!(report.warnings().len(), 1);
-    /// ```
-    pub fn push_warning(&mut self, warning: Warning) {
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
-    }
-}
-
 /// A value with everything put in, and whether a secret is in it.
 struct Expanded {
     text: String,
     secret: bool,
 }
 
-/// Options whose values are being asked for, `(group, name)`, the innermost last.
-type Way = Vec<(String, String)>;
+/// The way to the option whose value is asked for.
+struct Way {
+    /// Options whose values are being asked for, `(group, name)`, the innermost last.
+    pairs: Vec<(String, String)>,
+    /// References followed so far.
+    followed: usize,
+}
+
+impl Way {
+    fn from(group: &str, name: &str) -> Self {
+        Self {
+            pairs: vec![(group.to_owned(), name.to_owned())],
+            followed: 0,
+        }
+    }
+
+    /// The option whose value holds the reference.
+    fn asking(&self) -> (String, String) {
+        self.pairs.last().cloned().unwrap_or_default()
+    }
+
+    /// Goes one reference further; none if that is too far.
+    fn enter(&mut self, pair: (String, String)) -> Option<()> {
+        self.followed += 1;
+        self.pairs.push(pair);
+        (self.followed <= MOST_REFERENCES && self.pairs.len() <= DEEPEST).then_some(())
+    }
+
+    fn leave(&mut self) {
+        self.pairs.pop();
+    }
+}
 
 impl<'a> Resolver<'a> {
     /// Reads `sources`. Options of all `tables` may be referred to by `$name`, with their types and defaults.
@@ -276,7 +192,7 @@ impl<'a> Resolver<'a> {
             return Ok(());
         };
         self.warn(group, info, &found.former, &found.origin);
-        let mut way = vec![(group.to_owned(), info.name.to_owned())];
+        let mut way = Way::from(group, info.name);
         let mut texts = Vec::with_capacity(found.texts.len());
         let mut secret = info.secret;
         for text in &found.texts {
@@ -308,7 +224,7 @@ impl<'a> Resolver<'a> {
             }
         })?;
         if secret && !info.secret {
-            self.report.hidden.insert((group, info.name));
+            self.report.hide(group, info.name);
         }
         self.report.set_origin(group, info.name, found.origin);
         Ok(())
@@ -358,6 +274,9 @@ impl<'a> Resolver<'a> {
                     let value = self.value_of(key, secret, origin, way)?;
                     whole.text.push_str(&value.text);
                     whole.secret |= value.secret;
+                    if whole.text.len() > LONGEST {
+                        return Err(too_much(origin, &way.asking()));
+                    }
                 }
             }
         }
@@ -372,19 +291,19 @@ impl<'a> Resolver<'a> {
         origin: &Origin,
         way: &mut Way,
     ) -> Result<Expanded, ConfigError> {
-        let asking = way.last().cloned().unwrap_or_default();
+        let asking = way.asking();
         let nearest = key.split_once('.').unwrap_or((asking.0.as_str(), key));
         for (group, name) in [nearest, (DEFAULT, key)] {
             let pair = (group.to_owned(), name.to_owned());
-            let way_back = way.contains(&pair);
+            let way_back = way.pairs.contains(&pair);
             if let Some(info) = self.declared(group, name) {
                 let real = (group.to_owned(), info.name.to_owned());
-                if way.contains(&real) {
+                if way.pairs.contains(&real) {
                     return Err(cycle(origin, &asking, way, real));
                 }
-                way.push(real);
+                way.enter(real).ok_or_else(|| too_much(origin, &asking))?;
                 let value = self.declared_value(group, info, way);
-                way.pop();
+                way.leave();
                 return value;
             }
             // A key that its own library does not know is no option: oslo.config would not find it either.
@@ -397,9 +316,9 @@ impl<'a> Resolver<'a> {
                 if way_back {
                     return Err(cycle(&origin, &asking, way, pair));
                 }
-                way.push(pair);
+                way.enter(pair).ok_or_else(|| too_much(&origin, &asking))?;
                 let value = self.expand(&text, secret || is_secret(name), &origin, way);
-                way.pop();
+                way.leave();
                 return value.map(|value| Expanded {
                     secret: value.secret || is_secret(name),
                     ..value
@@ -479,8 +398,8 @@ fn cycle(
     way: &Way,
     back: (String, String),
 ) -> ConfigError {
-    let start = way.iter().position(|pair| *pair == back).unwrap_or(0);
-    let way = way[start..].iter().chain([&back]);
+    let start = way.pairs.iter().position(|pair| *pair == back);
+    let way = way.pairs[start.unwrap_or(0)..].iter().chain([&back]);
     ConfigError::Reference {
         origin: origin.clone(),
         group: asking.0.clone(),
@@ -488,6 +407,15 @@ fn cycle(
         fault: ReferenceFault::Cycle {
             way: way.map(|(group, name)| format!("{group}.{name}")).collect(),
         },
+    }
+}
+
+fn too_much(origin: &Origin, asking: &(String, String)) -> ConfigError {
+    ConfigError::Reference {
+        origin: origin.clone(),
+        group: asking.0.clone(),
+        name: asking.1.clone(),
+        fault: ReferenceFault::TooMuch,
     }
 }
 

@@ -509,7 +509,7 @@ fn random_files_mean_the_same() {
         usize::try_from(state % below as u64).unwrap()
     };
     let mut cases = Vec::new();
-    for _ in 0..2500 {
+    for _ in 0..1200 {
         let mut text = String::from("[grp]\n");
         for _ in 0..draw(14) {
             text.push_str(PARTS[draw(PARTS.len())]);
@@ -522,9 +522,9 @@ fn random_files_mean_the_same() {
             cases.push(case(&text));
         }
     }
-    assert!(cases.len() > 2000);
+    assert!(cases.len() > 900);
     let read = cases.iter().filter(|case| ours(case).is_some()).count();
-    assert!(read > 500, "{read} files could be read");
+    assert!(read > 200, "{read} files could be read");
     compare("random", &cases);
 }
 

@@ -231,9 +231,30 @@ impl Config {
         let mut errors: Vec<Error> = errors.map(Error::from).collect();
         #[cfg(feature = "rabbit")]
         if errors.is_empty() && is_rabbit(self.transport_url()) {
-            errors.extend(self.rabbit.validate().err());
+            errors.extend(self.rabbit.validate().err().map(|error| self.placed(error)));
         }
         errors
+    }
+
+    /// An error of a driver with the places of the options that it names.
+    fn placed(&self, error: Error) -> Error {
+        let named = error
+            .fields()
+            .filter(|(field, _)| matches!(*field, "option" | "options"))
+            .flat_map(|(_, names)| names.split(", "));
+        let mut places: Vec<String> = Vec::new();
+        for name in named {
+            let groups = TABLES.iter().map(|table| self.origin(table.group, name));
+            places.extend(
+                groups
+                    .filter(|origin| origin.is_set())
+                    .map(Origin::to_string),
+            );
+        }
+        if places.is_empty() {
+            return error;
+        }
+        error.with("set by", places.join(", "))
     }
 
     /// This configuration with another bus for RPC, which `origin` gave. The query of the URL is not looked at.
@@ -412,7 +433,11 @@ pub async fn connect_config(config: &Config) -> Result<Transport> {
     let origin = config.origin("DEFAULT", "transport_url");
     connect_with(config.transport_url(), config.connect_options())
         .await
-        .map_err(|error| error.with("transport_url of", origin.to_string()))
+        .map_err(|error| {
+            config
+                .placed(error)
+                .with("transport_url of", origin.to_string())
+        })
 }
 
 /// A transport for notifications at the URL and with the options of `config`: that of

@@ -153,6 +153,31 @@ fn a_sound_configuration_is_checked_with_status_0() {
 }
 
 #[test]
+fn what_holds_on_the_bus_for_notifications_is_printed_when_asked_for() {
+    let folder = folder();
+    let text = "[DEFAULT]\ntransport_url = rabbit://rpc/?heartbeat_rate=2\n[oslo_messaging_notifications]\n\
+        transport_url = rabbit://notes/?heartbeat_rate=4\n";
+    let file = write(folder.path(), "nova.conf", text);
+    for (words, url, rate) in [
+        (&["config"][..], "rabbit://rpc/?heartbeat_rate=2", "2"),
+        (
+            &["config", "--notifications"],
+            "rabbit://notes/?heartbeat_rate=4",
+            "4",
+        ),
+    ] {
+        let ended = run(&[&["--json", "--config-file", &file], words].concat());
+        let records = ended.records();
+        let value = |option: &str| {
+            let found = records.iter().find(|record| record["option"] == option);
+            found.map(|record| record["value"].clone())
+        };
+        assert_eq!(value("transport_url"), Some(json!(url)));
+        assert_eq!(value("heartbeat_rate"), Some(json!(rate)));
+    }
+}
+
+#[test]
 fn files_and_directories_win_in_the_order_typed() {
     let folder = folder();
     let file = write(

@@ -269,3 +269,29 @@ fn a_name_that_no_option_has_is_refused_with_its_likeness() {
         "{refusal}"
     );
 }
+
+#[test]
+fn references_beyond_all_measure_are_an_error_and_take_no_time() {
+    let chain = |arms: &str| {
+        let mut text = String::from("[lamp]\nname = $x0\n[DEFAULT]\n");
+        for step in 0..60 {
+            let next = arms.replace('#', &format!("${{x{}}}", step + 1));
+            text.push_str(&format!("x{step} = {next}\n"));
+        }
+        text + "x60 =\n"
+    };
+    assert_eq!(lamp_name(&chain("#")), Ok(String::new()));
+    assert!(
+        lamp_name(&chain("##"))
+            .unwrap_err()
+            .contains("more options")
+    );
+    let deep: String = (0..50_000)
+        .map(|step| format!("y{step} = $y{}\n", step + 1))
+        .collect();
+    let error = lamp_name(&format!("[lamp]\nname = $y0\n[DEFAULT]\n{deep}")).unwrap_err();
+    assert!(error.contains("more options"), "{error}");
+    let long = "a".repeat(600_000);
+    let error = lamp_name(&format!("[lamp]\nname = $z$z\n[DEFAULT]\nz = {long}\n")).unwrap_err();
+    assert!(error.contains("longer values"), "{error}");
+}

@@ -190,7 +190,9 @@ fn an_unknown_or_bad_option_in_the_url_is_an_error() {
 fn options_of_the_driver_that_cannot_go_together_are_an_error() {
     let config =
         read("[oslo_messaging_rabbit]\nrabbit_ha_queues = true\nrabbit_quorum_queue = true\n");
-    assert!(only_error(&config).contains("rabbit_ha_queues"));
+    let error = only_error(&config);
+    assert!(error.contains("rabbit_ha_queues"), "{error}");
+    assert!(error.contains("set by a.conf:2, a.conf:3"), "{error}");
     let elsewhere = config.at(&TransportUrl::parse("memory://").unwrap());
     assert!(elsewhere.errors().is_empty());
 }
