@@ -115,7 +115,8 @@ class Driver(base.BaseDriver):
                 exchange, target.topic, target.server, workers + _AHEAD,
                 bridge),
             'listen at %s' % target.topic)
-        poller = listener.RpcListener(native, self.prefetch_size)
+        poller = listener.RpcListener(native, self.prefetch_size,
+                                      self._settings.tells_timeout)
         return listener.Adapter(poller, batch_size, batch_timeout, _AHEAD)
 
     def listen_for_notifications(self, targets_and_priorities: Any,
@@ -136,7 +137,8 @@ class Driver(base.BaseDriver):
             lambda bridge: engine.listen_for_notifications(
                 sources, pool, prefetch, bridge),
             'listen for notifications')
-        poller = listener.NotificationListener(native, self.prefetch_size)
+        poller = listener.NotificationListener(
+            native, self.prefetch_size, self._settings.tells_timeout)
         return listener.Adapter(poller, batch_size, batch_timeout, 0)
 
     def cleanup(self) -> None:

@@ -49,9 +49,11 @@ class Listener(base.PollStyleListener):
     #: What a message is made into.
     message_class: type
 
-    def __init__(self, native: _native.Listener, prefetch_size: int) -> None:
+    def __init__(self, native: _native.Listener, prefetch_size: int,
+                 tells_timeout: bool = True) -> None:
         super().__init__(prefetch_size)
         self._native = native
+        self._tells_timeout = tells_timeout
 
     def poll(self, timeout: Optional[float] = None,
              batch_size: Optional[int] = 1,
@@ -113,7 +115,10 @@ class Listener(base.PollStyleListener):
 
     def _read(self, native: _native.Incoming) -> Any:
         try:
-            return self.message_class(self, native)
+            incoming = self.message_class(self, native)
+            if not self._tells_timeout:
+                del incoming.ctxt['client_timeout']
+            return incoming
         except Exception:
             # The text is JSON; what Python still refuses are numbers and depths beyond its own limits.
             LOG.exception('Dropped a message that cannot be read')

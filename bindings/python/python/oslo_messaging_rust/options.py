@@ -53,6 +53,8 @@ class Settings(NamedTuple):
     options: list[tuple[str, str]]
     #: How many messages the broker may hand out unacknowledged.
     prefetch: int
+    #: Whether contexts tell ``client_timeout``: those of the reference's drivers do, but for ``fake``.
+    tells_timeout: bool
 
 
 def read(conf: Any, url: Any) -> Settings:
@@ -75,7 +77,8 @@ def read(conf: Any, url: Any) -> Settings:
     else:
         raise RuntimeError('no driver %r in oslo-messaging-rust; there are '
                            'rust+rabbit and rust+memory' % scheme)
-    return Settings(engine, conf, _plain_url(url, engine), options, prefetch)
+    return Settings(engine, conf, _plain_url(url, engine), options, prefetch,
+                    scheme != 'fake')
 
 
 def _plain_url(url: Any, engine: str) -> str:

@@ -7,7 +7,7 @@
 
 ``functional`` runs oslo_messaging.tests.functional twice, on ``rabbit://`` and on ``rust+rabbit://``, each in a process
 of its own, and compares: what passes there has to pass here. ``unit`` runs the tests of the reference that a driver can
-be put under, with ``fake://`` and ``kombu+memory://`` replaced by ``rust+memory://``. Exits with 1 if a test that passes
+be put under, with ``fake://`` and ``kombu+memory://`` replaced by ``rust+fake://`` and ``rust+memory://``. Exits with 1 if a test that passes
 on the reference's driver does not on ours.
 """
 
@@ -32,6 +32,8 @@ UNIT_MODULES = ('oslo_messaging.tests.rpc', 'oslo_messaging.tests.notify',
                 'oslo_messaging.tests.drivers.test_impl_rabbit')
 #: Of the tests of the reference's driver those that see no more of it than its interface.
 OF_A_DRIVER = ('TestSendReceive', 'TestRacyWaitForReply')
+#: What stands for the reference's drivers without a broker.
+IN_MEMORY = {'fake': 'rust+fake', 'kombu+memory': 'rust+memory'}
 OUTCOMES = ('passed', 'failed', 'skipped')
 
 
@@ -146,9 +148,10 @@ def unit(patterns, out, ours):
 
         def manager(namespace, name, *args, **kwargs):
             url = kwargs['invoke_args'][1] if 'invoke_args' in kwargs else None
-            if getattr(url, 'transport', None) in ('fake', 'kombu+memory'):
+            stands_for = IN_MEMORY.get(getattr(url, 'transport', None))
+            if stands_for:
                 url = copy.copy(url)
-                url.transport = name = 'rust+memory'
+                url.transport = name = stands_for
                 kwargs['invoke_args'] = [kwargs['invoke_args'][0], url]
             return original(namespace, name.partition('+')[0], *args, **kwargs)
 
