@@ -6,6 +6,7 @@ pub mod driver;
 pub mod error;
 pub mod events;
 mod ids;
+pub mod layer;
 mod lock;
 pub mod memory;
 pub mod notify;

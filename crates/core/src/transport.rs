@@ -11,10 +11,12 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::DefaultConfig;
+use crate::config::{DefaultConfig, MetricsConfig, TracingConfig};
 use crate::driver::{Capabilities, Driver, Health, Retry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
+use crate::layer::Layer;
+use crate::layer::metrics::Metrics;
 use crate::lock::lock;
 use crate::replies::Replies;
 use crate::two_part::TwoPartReplies;
@@ -32,7 +34,7 @@ pub use crate::config::ReplyStyle;
 /// let mut options = TransportOptions::default();
 /// options.rpc_response_timeout = Duration::from_secs(10);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TransportOptions {
     /// How long a call waits if it says nothing itself; also how long a cast waits for the bus, and how
@@ -44,6 +46,10 @@ pub struct TransportOptions {
     pub rpc_ping_enabled: bool,
     /// Ours: in how many messages servers write their replies. Default [`ReplyStyle::Whole`].
     pub reply_style: ReplyStyle,
+    /// Figures of calls for oslo.metrics. Off by default.
+    pub metrics: MetricsConfig,
+    /// Spans of calls. Off by default.
+    pub tracing: TracingConfig,
 }
 
 impl Default for TransportOptions {
@@ -54,6 +60,8 @@ impl Default for TransportOptions {
             executor_thread_pool_size: POOL_SIZE,
             rpc_ping_enabled: false,
             reply_style: ReplyStyle::default(),
+            metrics: MetricsConfig::default(),
+            tracing: TracingConfig::default(),
         }
     }
 }
@@ -76,6 +84,7 @@ impl From<&DefaultConfig> for TransportOptions {
             executor_thread_pool_size: NonZeroUsize::new(pool).unwrap_or(NonZeroUsize::MIN),
             rpc_ping_enabled: config.rpc_ping_enabled,
             reply_style: config.reply_style,
+            ..Self::default()
         }
     }
 }
@@ -92,6 +101,8 @@ struct Inner {
     driver: Arc<dyn Driver>,
     capabilities: Capabilities,
     options: TransportOptions,
+    /// Where figures go, if they are wanted.
+    metrics: Option<Arc<Metrics>>,
     /// The reply listener: started by one call while the others wait. Replaced after it died.
     replies: Mutex<Arc<OnceCell<Arc<Replies>>>>,
     closed: AtomicBool,
@@ -100,20 +111,52 @@ struct Inner {
 impl Transport {
     /// A transport over `driver`.
     pub fn new(driver: Arc<dyn Driver>, options: TransportOptions) -> Self {
-        let capabilities = driver.capabilities();
         let driver = match options.reply_style {
             ReplyStyle::Whole => driver,
             ReplyStyle::TwoPart => Arc::new(TwoPartReplies(driver)),
         };
+        Self::over(driver, options)
+    }
+
+    fn over(driver: Arc<dyn Driver>, options: TransportOptions) -> Self {
+        let capabilities = driver.capabilities();
+        let metrics = &options.metrics;
+        let metrics = metrics
+            .metrics_enabled
+            .then(|| Arc::new(Metrics::new(metrics)));
         Self {
             inner: Arc::new(Inner {
                 driver,
                 capabilities,
                 options,
+                metrics,
                 replies: Mutex::default(),
                 closed: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// The same transport with a layer around its driver: a transport of its own, with its own reply queue. Clients and servers
+    /// of the one before go past the layer.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use oslo_messaging_core::driver::Driver;
+    /// # use oslo_messaging_core::layer::Layer;
+    /// # use oslo_messaging_core::transport::Transport;
+    /// # fn doc(transport: Transport, log: impl Layer) {
+    /// let transport = transport.layer(&log);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn layer(&self, layer: &dyn Layer) -> Self {
+        let driver = layer.wrap(Arc::clone(&self.inner.driver));
+        Self::over(driver, self.inner.options.clone())
+    }
+
+    /// Where figures of calls go.
+    pub(crate) fn metrics(&self) -> Option<&Arc<Metrics>> {
+        self.inner.metrics.as_ref()
     }
 
     /// The driver underneath.
@@ -177,6 +220,9 @@ impl Transport {
             replies.close().await;
         }
         self.inner.driver.close().await;
+        if let Some(metrics) = &self.inner.metrics {
+            metrics.close().await;
+        }
     }
 
     /// Refuses what needs RPC on a driver without it, and everything after `close`.

@@ -181,6 +181,8 @@ impl Config {
             .control_exchange
             .clone_from(&self.default.control_exchange);
         options.transport = TransportOptions::from(&self.default);
+        options.transport.metrics.clone_from(&self.metrics);
+        options.transport.tracing.clone_from(&self.tracing);
         #[cfg(feature = "rabbit")]
         options.rabbit.clone_from(&self.rabbit);
         options

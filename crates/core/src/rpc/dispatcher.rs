@@ -174,7 +174,7 @@ impl Dispatch for Dispatcher {
         if self.hooks.is_empty() {
             return self.invoke(request, found, context, args).await.map(Some);
         }
-        let info = RequestInfo::new(&self.topic, request, &context);
+        let info = RequestInfo::new(&self.topic, request, &context, found.is_ok());
         let method = self.invoke(request, found, Arc::clone(&context), args);
         self.hooks.around(&info, caught(method)).await.map(Some)
     }

@@ -120,15 +120,34 @@ pub struct RequestInfo<'a> {
     topic: &'a str,
     request: &'a Request,
     context: &'a Context,
+    is_served: bool,
 }
 
 impl<'a> RequestInfo<'a> {
-    pub(crate) fn new(topic: &'a str, request: &'a Request, context: &'a Context) -> Self {
+    pub(crate) fn new(
+        topic: &'a str,
+        request: &'a Request,
+        context: &'a Context,
+        is_served: bool,
+    ) -> Self {
         Self {
             topic,
             request,
             context,
+            is_served,
         }
+    }
+
+    /// Whether an endpoint has the method, and the caller may reach it.
+    ///
+    /// ```
+    /// # use oslo_messaging_core::rpc::hook::RequestInfo;
+    /// fn is_lost(request: &RequestInfo<'_>) -> bool {
+    ///     !request.is_served()
+    /// }
+    /// ```
+    pub fn is_served(&self) -> bool {
+        self.is_served
     }
 
     /// The server's topic.
@@ -223,6 +242,11 @@ pub(crate) struct Hooks(Vec<Arc<dyn Hook>>);
 impl Hooks {
     pub(crate) fn push(&mut self, hook: Arc<dyn Hook>) {
         self.0.push(hook);
+    }
+
+    /// Adds one around all others.
+    pub(crate) fn surround(&mut self, hook: Arc<dyn Hook>) {
+        self.0.insert(0, hook);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -17,6 +17,7 @@ pub mod hedge;
 pub mod hook;
 mod intake;
 pub mod layer;
+mod observe;
 mod panics;
 pub mod ping;
 mod recent;

@@ -16,6 +16,7 @@ use crate::rpc::dispatcher::{Dispatcher, Parts};
 use crate::rpc::endpoint::Endpoint;
 use crate::rpc::handle::{Recipe, stats};
 use crate::rpc::hook::{Hook, Hooks};
+use crate::rpc::observe::{Receiving, Sending};
 use crate::rpc::service::Service;
 use crate::serializer::Serializer;
 use crate::server::lifecycle::Epoch;
@@ -153,12 +154,20 @@ impl RpcServerBuilder {
         })?;
         let (topic, server) = (topic.to_owned(), server.to_owned());
         let ping = self.transport.options().rpc_ping_enabled;
+        let mut hooks = self.hooks;
+        if Sending::is_wanted(&self.transport) {
+            hooks.surround(Arc::new(Receiving {
+                transport: self.transport.clone(),
+                exchange: self.target.exchange_name().map(str::to_owned),
+                server: server.clone(),
+            }));
+        }
         let parts = Parts {
             endpoints: self.endpoints,
             policy: self.policy,
             serializer: self.serializer,
             limits: self.limits,
-            hooks: self.hooks,
+            hooks,
         };
         let dispatcher = Dispatcher::new(&topic, parts, ping)?;
         Ok(ServerHandle::new(Recipe {

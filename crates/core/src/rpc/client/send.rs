@@ -27,10 +27,11 @@ use crate::rpc::call::Call;
 use crate::rpc::client::RpcClient;
 use crate::rpc::deadline::{self, millis_after};
 use crate::rpc::layer::{ClientRequest, Next, Verb};
+use crate::rpc::observe::{Sending, traced};
 use crate::serializer::Serializer;
 
 impl RpcClient {
-    /// Calls through the layers, if there are any.
+    /// Calls through the layers, if there are any, and tells whoever wants to know.
     pub(super) async fn call_layered<A: Serialize>(
         &self,
         ctx: &Context,
@@ -38,24 +39,51 @@ impl RpcClient {
         args: A,
         span: &Span,
     ) -> Result<RawJson> {
-        if self.layers.is_empty() {
-            let outcome = self.call_within(ctx, method, args, span).await?;
-            return read_outcome(outcome);
+        let sending = self.begin(Verb::Call, ctx, method)?;
+        let send = async {
+            if self.layers.is_empty() {
+                let outcome = self.call_within(ctx, method, args, span).await?;
+                return read_outcome(outcome);
+            }
+            self.layered(Verb::Call, ctx, method, args).await
+        };
+        match sending {
+            Some(sending) => sending.within(send).await,
+            None => send.await,
         }
-        self.layered(Verb::Call, ctx, method, args).await
     }
 
-    /// Casts through the layers, if there are any.
+    /// Casts through the layers, if there are any, and tells whoever wants to know.
     pub(super) async fn cast_layered<A: Serialize>(
         &self,
         ctx: &Context,
         method: &str,
         args: A,
     ) -> Result<()> {
-        if self.layers.is_empty() {
-            return self.cast_within(ctx, method, args).await;
+        let sending = self.begin(Verb::Cast, ctx, method)?;
+        let send = async {
+            if self.layers.is_empty() {
+                return self.cast_within(ctx, method, args).await;
+            }
+            self.layered(Verb::Cast, ctx, method, args).await.map(drop)
+        };
+        match sending {
+            Some(sending) => sending.within(send).await,
+            None => send.await,
         }
-        self.layered(Verb::Cast, ctx, method, args).await.map(drop)
+    }
+
+    /// What is told of a request. As in the reference, one that cannot be sent at all is not told of.
+    fn begin(&self, verb: Verb, ctx: &Context, method: &str) -> Result<Option<Sending>> {
+        if !Sending::is_wanted(&self.transport) {
+            return Ok(None);
+        }
+        self.check(verb == Verb::Call)?;
+        let timeout = self.options.timeout.map(|timeout| timeout.as_secs_f64());
+        let transport = &self.transport;
+        Ok(Some(Sending::begin(
+            transport, &self.to, verb, method, timeout, ctx,
+        )))
     }
 
     async fn layered<A: Serialize>(
@@ -204,6 +232,7 @@ impl RpcClient {
             None => Cow::Borrowed(ctx),
             Some(serializer) => Cow::Owned(serializer.serialize_context(ctx)?),
         };
+        let sent_context = traced(&self.transport, sent_context);
         let encoded = match self.entity_serializer() {
             None => encode_request(&head, &args, &sent_context),
             Some(serializer) => encode_request(
