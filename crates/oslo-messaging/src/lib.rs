@@ -15,6 +15,8 @@ pub use oslo_messaging_core::context::{
 pub use oslo_messaging_core::driver::{Health, Retry};
 pub use oslo_messaging_core::error::{Error, ErrorKind, RemoteError, Result};
 pub use oslo_messaging_core::events::{Event, Events};
+#[doc(inline)]
+pub use oslo_messaging_core::layer::{self, trace};
 pub use oslo_messaging_core::notify::{
     NotificationEndpoint, NotificationFilter, NotificationListener, NotificationOutcome,
     NotificationResult, Notifier,

@@ -3,7 +3,7 @@
 //! Never makes a caller wait: figures are written where they arise, put into a bounded queue, and sent by one task. What the
 //! figures are about is the business of `rpc/observe.rs`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
     waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<String>>>,
     socket: Arc<str>,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// Figures left and not sent yet.
+    unsent: Arc<AtomicUsize>,
     dropped: AtomicU64,
 }
 
@@ -55,6 +57,7 @@ impl Metrics {
             waiting: Arc::new(tokio::sync::Mutex::new(waiting)),
             socket: Arc::from(config.metrics_socket_file.as_str()),
             task: Mutex::default(),
+            unsent: Arc::default(),
             dropped: AtomicU64::new(0),
         }
     }
@@ -65,7 +68,9 @@ impl Metrics {
         let Ok(text) = to_string(&figure(name, action, labels)) else {
             return;
         };
+        self.unsent.fetch_add(1, Ordering::AcqRel);
         if self.queue.try_send(text).is_err() {
+            self.unsent.fetch_sub(1, Ordering::AcqRel);
             // The first, then more and more rarely.
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
@@ -87,7 +92,8 @@ impl Metrics {
         }
         if let Ok(runtime) = Handle::try_current() {
             let (waiting, socket) = (Arc::clone(&self.waiting), Arc::clone(&self.socket));
-            *task = Some(runtime.spawn(send_all(waiting, socket)));
+            let unsent = Arc::clone(&self.unsent);
+            *task = Some(runtime.spawn(send_all(waiting, socket, unsent)));
         }
     }
 
@@ -98,7 +104,7 @@ impl Metrics {
             return;
         };
         let drained = async {
-            while self.queue.capacity() < self.queue.max_capacity() {
+            while self.unsent.load(Ordering::Acquire) > 0 {
                 sleep(BUSY_FOR).await;
             }
         };
@@ -137,11 +143,16 @@ fn figure(name: &str, action: Action, labels: Object) -> Value {
     ])
 }
 
-async fn send_all(waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<String>>>, socket: Arc<str>) {
+async fn send_all(
+    waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<String>>>,
+    socket: Arc<str>,
+    unsent: Arc<AtomicUsize>,
+) {
     let mut waiting = waiting.lock().await;
     let mut outlet = Outlet::default();
     let mut failed = false;
     while let Some(text) = waiting.recv().await {
+        let _sent = Settled(&unsent);
         loop {
             match outlet.send(&socket, text.as_bytes()) {
                 Ok(()) => {
@@ -160,6 +171,15 @@ async fn send_all(waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<String>>>, sock
                 }
             }
         }
+    }
+}
+
+/// Counts a figure as sent, or as lost with its task.
+struct Settled<'a>(&'a AtomicUsize);
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
