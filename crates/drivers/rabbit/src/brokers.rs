@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use oslo_messaging_amqp::{ConnectOptions, Connection, Login};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::backoff::Delays;
 use crate::config::{FailoverStrategy, LoginMethod, MAX_MESSAGE_SIZE, RabbitConfig};
+use crate::lock::lock;
 use crate::security::Security;
 
 /// Where brokers are and how to log in there.
@@ -218,7 +219,7 @@ impl Broker {
     }
 
     fn cooling(&self) -> MutexGuard<'_, Option<Cooling>> {
-        self.cooling.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cooling)
     }
 
     /// How much speaks against it: 0 nothing, 1 a lost connection, more with each failed attempt.

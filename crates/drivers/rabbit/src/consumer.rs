@@ -1,7 +1,7 @@
 //! The consuming half of a driver: one shared connection, a task and a channel per subscription.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oslo_messaging_core::driver::{BoxFuture, Inbox, Listener, Subscription};
@@ -10,11 +10,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::census::Census;
 use crate::config::RabbitConfig;
 use crate::connection::Link;
 use crate::error::closed_error;
+use crate::lock::lock;
 use crate::plan::Plan;
-use crate::subscription::{CLOSE_LIMIT, Common, SubscriptionTask, Wish};
+use crate::subscription::{CLOSE_LIMIT, SubscriptionTask, Wish};
 
 /// Beyond what a subscription allows itself to end, before its task is aborted.
 const GRACE: Duration = Duration::from_secs(1);
@@ -25,7 +27,7 @@ pub(crate) struct Consumers {
     config: Arc<RabbitConfig>,
     control_exchange: String,
     tasks: Mutex<Vec<(watch::Sender<Wish>, JoinHandle<()>)>>,
-    common: Arc<Common>,
+    census: Arc<Census>,
 }
 
 impl Consumers {
@@ -34,14 +36,14 @@ impl Consumers {
         link: Link,
         config: Arc<RabbitConfig>,
         control_exchange: String,
-        common: Common,
+        census: Census,
     ) -> Self {
         Self {
             link: Arc::new(link),
             config,
             control_exchange,
             tasks: Mutex::default(),
-            common: Arc::new(common),
+            census: Arc::new(census),
         }
     }
 
@@ -57,12 +59,12 @@ impl Consumers {
 
     /// Consumers in force.
     pub(crate) fn active(&self) -> usize {
-        self.common.consumers.load(Ordering::Relaxed)
+        self.census.consumers.load(Ordering::Relaxed)
     }
 
     /// Why a subscription is not in force, if one is not.
     pub(crate) fn fault(&self) -> Option<String> {
-        self.common.fault()
+        self.census.fault()
     }
 
     /// Subscribes; see `Driver::listen`.
@@ -73,7 +75,7 @@ impl Consumers {
     ) -> Result<Box<dyn Listener>> {
         self.link.check_process();
         let plan = Plan::new(&self.config, &self.control_exchange, what)?;
-        let spec = plan.spec(&self.common.facts)?;
+        let spec = plan.spec(&self.census.facts)?;
         let (wish, wishes) = watch::channel(Wish::Run);
         let (paused, pauses) = watch::channel(false);
         let (ready, first) = oneshot::channel();
@@ -91,11 +93,11 @@ impl Consumers {
             wishes,
             paused,
             ready: Some(ready),
-            common: Arc::clone(&self.common),
+            census: Arc::clone(&self.census),
             offsets: Arc::default(),
         };
         {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tasks = lock(&self.tasks);
             tasks.retain(|(_, task)| !task.is_finished());
             tasks.push((wish, tokio::spawn(task.run())));
         }
@@ -128,7 +130,7 @@ impl Consumers {
 
     /// Ends all subscriptions and joins their tasks, then ends the connection.
     pub(crate) async fn close(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
         for (wish, _) in &tasks {
             wish.send_replace(Wish::End);
         }
@@ -138,7 +140,7 @@ impl Consumers {
                 task.abort();
             }
         }
-        self.common.canary.remove(GRACE).await;
+        self.census.canary.remove(GRACE).await;
         self.link.close().await;
     }
 }

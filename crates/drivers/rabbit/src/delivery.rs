@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use oslo_messaging_core::driver::{Delivery, Inbox, Settlement, Settler};
 use tokio::sync::watch;
 
 use crate::compress::Compression;
+use crate::lock::lock;
 
 /// Why a subscription is not in force.
 #[derive(Debug, Clone)]
@@ -132,7 +133,7 @@ impl Offsets {
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

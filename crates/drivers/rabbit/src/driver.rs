@@ -14,6 +14,7 @@ use oslo_messaging_core::events::{EventSource, Events};
 use oslo_messaging_proto::url::TransportUrl;
 
 use crate::brokers::Brokers;
+use crate::census::Census;
 use crate::config::{RabbitConfig, Wire};
 use crate::connection::{Link, Patience, Phase, Role};
 use crate::consumer::Consumers;
@@ -22,7 +23,6 @@ use crate::facts::Facts;
 use crate::plain::Plain;
 use crate::publisher::Publisher;
 use crate::pulse::Pulse;
-use crate::subscription::Common;
 
 /// The RabbitMQ driver, `rabbit://` and `kombu://`.
 ///
@@ -86,7 +86,7 @@ impl RabbitDriver {
             consuming,
             Arc::clone(&config),
             exchange.clone(),
-            Common::new(
+            Census::new(
                 Arc::clone(&facts),
                 events.clone(),
                 Arc::clone(&pulse),

@@ -5,13 +5,14 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use oslo_messaging_amqp::Error as AmqpError;
 
 use crate::config::RabbitConfig;
 use crate::connection::Session;
 use crate::error::is_internal;
+use crate::lock::lock;
 use crate::topology::Layout;
 
 /// Internal errors in answer to transient queues that count as a refusal; one alone may be an accident.
@@ -97,8 +98,4 @@ impl Facts {
         }
         told.insert(what)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,8 +4,8 @@
 //! A heartbeat of the usual length notices that after two minutes. So whenever nothing comes although something should,
 //! the broker is asked a question that costs it next to nothing; what it has to read first is allowed for.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oslo_messaging_amqp::Connection;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::fork::Owner;
+use crate::lock::lock;
 
 /// How often the silence is measured.
 const LOOK: Duration = Duration::from_millis(250);
@@ -219,10 +220,6 @@ pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes
             Err(_) => return,
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 //! a time; their senders wait, and the rest of the connection goes on.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
+
+use crate::lock::lock;
 
 /// A queue that owes confirmations and gives none for so long is behind.
 const BEHIND: Duration = Duration::from_secs(1);
@@ -113,7 +115,7 @@ impl Windows {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Window>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queues)
     }
 }
 

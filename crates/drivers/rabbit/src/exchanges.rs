@@ -1,0 +1,276 @@
+//! The exchanges, and queues of notifications, that who publishes declares: which are there on this connection, which have
+//! vanished, and which the user may publish to.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use oslo_messaging_amqp::{Channel, Error as AmqpError, Table};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Instant, sleep_until};
+
+use crate::address::{Address, Exchange};
+use crate::config::RabbitConfig;
+use crate::connection::Session;
+use crate::declare::{SetupFault, Variant, declare_all, exchange_exists};
+use crate::facts::Facts;
+use crate::lock::lock;
+use crate::topology::{ExchangeSpec, published_exchange, published_queue};
+
+/// After the broker lost a fanout exchange, servers get so long to bind their queues to it again, at least half of it.
+const REGROUP: Duration = Duration::from_millis(1500);
+
+/// After an exchange vanished, for so long the bindings that went with it are made again where they are missed.
+const REBINDING: Duration = Duration::from_secs(600);
+/// A binding that does not help is not made again sooner.
+const REBIND_EVERY: Duration = Duration::from_secs(1);
+
+/// Exchanges remembered as declared; beyond it the memory starts anew.
+const MAX_DECLARED: usize = 10_000;
+
+/// What is known of the exchanges messages go to.
+pub(crate) struct Exchanges {
+    config: Arc<RabbitConfig>,
+    facts: Arc<Facts>,
+    declared: Mutex<Declared>,
+    declaring: AsyncMutex<Option<(u64, Channel)>>,
+    declaring_queues: AsyncMutex<()>,
+    vanished: Mutex<Vanished>,
+    /// Until when fanouts wait for their servers, by exchange.
+    held: Mutex<HashMap<String, Instant>>,
+    /// Exchanges that took a message before. Bounded like [`Declared`].
+    granted: Mutex<HashSet<String>>,
+}
+
+/// The exchanges declared on one connection, and the queues of notifications by exchange.
+#[derive(Default)]
+struct Declared {
+    generation: u64,
+    names: HashSet<String>,
+    queues: HashMap<String, HashSet<String>>,
+}
+
+impl Declared {
+    /// Its memory, empty if it is of another connection or has grown too long.
+    fn on(&mut self, session: &Session) -> &mut Self {
+        let queues = self.queues.values().map(HashSet::len).sum::<usize>();
+        if self.generation != session.generation || self.names.len().max(queues) >= MAX_DECLARED {
+            *self = Self {
+                generation: session.generation,
+                ..Self::default()
+            };
+        }
+        self
+    }
+}
+
+/// Exchanges that were found missing, and bindings made since. Bounded like [`Declared`].
+#[derive(Default)]
+struct Vanished {
+    exchanges: HashMap<String, Instant>,
+    bound: HashMap<(String, String), Instant>,
+}
+
+impl Exchanges {
+    /// Nothing is known yet.
+    pub(crate) fn new(config: &Arc<RabbitConfig>, facts: &Arc<Facts>) -> Self {
+        Self {
+            config: Arc::clone(config),
+            facts: Arc::clone(facts),
+            declared: Mutex::default(),
+            declaring: AsyncMutex::default(),
+            declaring_queues: AsyncMutex::default(),
+            vanished: Mutex::default(),
+            held: Mutex::default(),
+            granted: Mutex::default(),
+        }
+    }
+
+    /// Forgets an exchange that may be missing, and its queues.
+    pub(crate) fn forget(&self, exchange: &str) {
+        let mut declared = lock(&self.declared);
+        declared.names.remove(exchange);
+        declared.queues.remove(exchange);
+    }
+
+    /// Forgets a queue that is not there any more, or not bound.
+    pub(crate) fn forget_queue(&self, address: &Address<'_>) {
+        let mut declared = lock(&self.declared);
+        if let Some(queues) = declared.queues.get_mut(address.exchange.name()) {
+            queues.remove(&*address.routing_key);
+        }
+    }
+
+    /// Notes that an exchange was found missing.
+    pub(crate) fn note_vanished(&self, exchange: &str) {
+        let mut vanished = lock(&self.vanished);
+        if vanished.exchanges.len() >= MAX_DECLARED {
+            vanished.exchanges.clear();
+        }
+        vanished
+            .exchanges
+            .insert(exchange.to_owned(), Instant::now());
+    }
+
+    /// Declares the exchange if need be, and waits a moment where servers have to find it first.
+    pub(crate) async fn prepare(
+        &self,
+        session: &Session,
+        exchange: &Exchange<'_>,
+    ) -> Result<(), AmqpError> {
+        let is_fanout = matches!(exchange, Exchange::Fanout(_));
+        if !self.is_declared(session, exchange)
+            && let Some(spec) = published_exchange(self.facts.layout(&self.config), exchange)
+        {
+            // On the first connection nobody can have lost anything.
+            if is_fanout
+                && session.generation > 1
+                && !exchange_exists(&session.connection, &spec.name).await?
+            {
+                let half = REGROUP / 2;
+                let until = Instant::now() + half + half.mul_f64(fastrand::f64());
+                let mut held = lock(&self.held);
+                held.retain(|_, until| *until > Instant::now());
+                held.entry(spec.name.clone()).or_insert(until);
+            }
+            self.declare(session, &spec).await?;
+        }
+        let held = is_fanout
+            .then(|| lock(&self.held).get(exchange.name()).copied())
+            .flatten();
+        if let Some(until) = held {
+            sleep_until(until).await;
+        }
+        Ok(())
+    }
+
+    /// With an exchange its bindings vanish, and nobody tells the servers: until they look, whoever sends to one of them
+    /// binds its queue again, which changes nothing if it was bound. False if there was no reason, or no queue.
+    pub(crate) async fn bind_again(&self, address: &Address<'_>, session: &Session) -> bool {
+        let Exchange::Topic(exchange) = &address.exchange else {
+            return false;
+        };
+        let queue = &*address.routing_key;
+        {
+            let mut vanished = lock(&self.vanished);
+            let recently = |at: Option<&Instant>, limit| at.is_some_and(|at| at.elapsed() < limit);
+            let binding = (exchange.clone().into_owned(), queue.to_owned());
+            if !recently(vanished.exchanges.get(&**exchange), REBINDING)
+                || recently(vanished.bound.get(&binding), REBIND_EVERY)
+            {
+                return false;
+            }
+            if vanished.bound.len() >= MAX_DECLARED {
+                vanished.bound.clear();
+            }
+            vanished.bound.insert(binding, Instant::now());
+        }
+        let bound = async {
+            let channel = session.connection.open_channel().await?;
+            channel
+                .queue_bind(queue, exchange, queue, &Table::new())
+                .await?;
+            channel.close().await
+        };
+        match bound.await {
+            Ok(()) => {
+                tracing::warn!(
+                    exchange = &**exchange,
+                    queue,
+                    "exchange had vanished; its queue is bound again"
+                );
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, exchange = &**exchange, queue, "queue is not bound again");
+                false
+            }
+        }
+    }
+
+    fn is_declared(&self, session: &Session, exchange: &Exchange<'_>) -> bool {
+        if matches!(exchange, Exchange::Default) {
+            return true;
+        }
+        self.knows(session, exchange.name())
+    }
+
+    fn knows(&self, session: &Session, exchange: &str) -> bool {
+        let declared = lock(&self.declared);
+        declared.generation == session.generation && declared.names.contains(exchange)
+    }
+
+    /// Declares an exchange, once per connection, on a channel that carries nothing else.
+    async fn declare(&self, session: &Session, exchange: &ExchangeSpec) -> Result<(), AmqpError> {
+        let mut slot = self.declaring.lock().await;
+        if self.knows(session, &exchange.name) {
+            return Ok(());
+        }
+        // Out of its place while in use: dropped half-way, its fate must not be the next one's.
+        let kept = slot
+            .take()
+            .filter(|(generation, _)| *generation == session.generation);
+        let mut channel = match kept {
+            Some((_, channel)) => channel,
+            None => session.connection.open_channel().await?,
+        };
+        let mut variant = Variant::default();
+        while !variant.declare(&channel, exchange, &self.facts).await? {
+            channel = session.connection.open_channel().await?;
+        }
+        *slot = Some((session.generation, channel));
+        let mut declared = lock(&self.declared);
+        declared.on(session).names.insert(exchange.name.clone());
+        Ok(())
+    }
+
+    /// Declares the queue of a notification, once per connection, so that the message waits for a listener. A queue of
+    /// other properties is taken as it is.
+    pub(crate) async fn declare_queue(
+        &self,
+        session: &Session,
+        address: &Address<'_>,
+    ) -> Result<(), SetupFault> {
+        let (exchange, queue) = (address.exchange.name(), &*address.routing_key);
+        let is_known = || {
+            let declared = lock(&self.declared);
+            let queues = declared.queues.get(exchange);
+            declared.generation == session.generation
+                && queues.is_some_and(|queues| queues.contains(queue))
+        };
+        if is_known() {
+            return Ok(());
+        }
+        let _turn = self.declaring_queues.lock().await;
+        if is_known() {
+            return Ok(());
+        }
+        let spec = published_queue(self.facts.layout(&self.config), exchange, queue);
+        let made = declare_all(&session.connection, &spec, &self.facts).await?;
+        // It is declared; how the channel ends does not matter to the sender.
+        let _ = made.channel.close().await;
+        let mut declared = lock(&self.declared);
+        let queues = &mut declared.on(session).queues;
+        queues
+            .entry(exchange.to_owned())
+            .or_default()
+            .insert(queue.to_owned());
+        Ok(())
+    }
+
+    /// Notes that an exchange took a message.
+    pub(crate) fn note_granted(&self, exchange: &str) {
+        let mut granted = lock(&self.granted);
+        if !granted.contains(exchange) {
+            if granted.len() >= MAX_DECLARED {
+                granted.clear();
+            }
+            granted.insert(exchange.to_owned());
+        }
+    }
+
+    /// Whether the user could publish there before, so that a refusal may pass.
+    pub(crate) fn was_granted(&self, exchange: &str) -> bool {
+        lock(&self.granted).contains(exchange)
+    }
+}
