@@ -61,3 +61,67 @@ impl Driver for TwoPartReplies {
         self.0.close()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use oslo_messaging_proto::wire::ids::MsgId;
+    use oslo_messaging_proto::wire::reply::{Reply, ReplyBody};
+
+    use super::*;
+    use crate::driver::{Delivery, ListenerEvent};
+    use crate::memory::{MemoryBroker, MemoryDriver};
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Bytes>>);
+
+    impl Inbox for Kept {
+        fn deliver(&self, delivery: Delivery) {
+            self.0.lock().unwrap().push(delivery.body().clone());
+            delivery.ack();
+        }
+
+        fn handle_event(&self, _event: ListenerEvent) {}
+    }
+
+    #[tokio::test]
+    async fn a_reply_with_a_payload_goes_out_in_two_messages_and_all_others_as_they_are() {
+        let driver = TwoPartReplies(Arc::new(MemoryDriver::new(MemoryBroker::new())));
+        let kept = Arc::new(Kept::default());
+        let inbox = Arc::clone(&kept) as Arc<dyn Inbox>;
+        let listener = driver.listen(Subscription::Replies, inbox).await.unwrap();
+        let queue = listener.address().unwrap();
+        let id = MsgId::from_random(1);
+        for body in [
+            ReplyBody::encode_result(&5).unwrap(),
+            ReplyBody::null(),
+            ReplyBody::heartbeat(),
+        ] {
+            let body = body
+                .finish(&id.to_string(), UniqueId::from_random(2))
+                .into_body();
+            let message = Outgoing::new(Destination::Reply { queue }, body);
+            driver.send(message).await.unwrap();
+        }
+        let kept: Vec<Reply> = kept
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|body| Reply::decode(body).unwrap())
+            .collect();
+        let forms: Vec<(bool, bool)> = kept
+            .iter()
+            .map(|reply| (reply.result().is_some(), reply.is_ending()))
+            .collect();
+        assert_eq!(
+            forms,
+            [(true, false), (false, true), (false, true), (false, false)]
+        );
+        assert!(kept.iter().all(|reply| reply.msg_id() == Some(id)));
+        listener.close().await;
+    }
+}

@@ -181,7 +181,7 @@ fn combinations_that_work_are_taken() {
 fn every_option_of_the_struct_can_be_set_by_its_listed_name() {
     for option in RabbitConfig::OPTIONS {
         let mut config = RabbitConfig::default();
-        let taken = ["1", "gzip", "PLAIN", "shuffle", "reference"]
+        let taken = ["1", "gzip", "PLAIN", "shuffle", "reference", "plain"]
             .iter()
             .any(|text| config.set(option.name, &[(*text).to_owned()]).is_ok());
         assert!(taken, "{}", option.name);

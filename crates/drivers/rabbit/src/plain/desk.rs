@@ -11,20 +11,20 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use oslo_messaging_amqp::{
-    Channel, Consume, Consumer, Delivered, Error as AmqpError, ExchangeDeclare, QueueDeclare, Table,
+    Channel, Consume, Error as AmqpError, ExchangeDeclare, QueueDeclare, Table,
 };
-use oslo_messaging_core::driver::{Delivery, Inbox, Listener, ListenerEvent, Settlement, Settler};
+use oslo_messaging_core::driver::{Inbox, Listener, ListenerEvent};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
-use oslo_messaging_proto::wire::plain::read_reply;
-use oslo_messaging_proto::wire::reply::Reply;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::connection::{Link, Patience, Session};
-use crate::delivery::expand;
 use crate::error::{Place, closed_error, is_locked, listen_error};
 use crate::plain::Replies;
+use crate::plain::desk::sink::Sink;
+
+mod sink;
 
 /// Longest the broker may take to answer about a reply queue before its channel is given up.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -462,73 +462,4 @@ impl Shared {
             inbox.handle_event(ListenerEvent::Interrupted);
         }
     }
-}
-
-/// Takes the reply of one call.
-struct Sink {
-    id: Arc<str>,
-    epoch: u64,
-    desk: Arc<Shared>,
-}
-
-impl Consumer for Sink {
-    fn deliver(&self, delivered: Delivered) {
-        let body = read_reply(&expand(&delivered), &self.id);
-        let ends = Reply::decode(&body).is_ok_and(|reply| reply.is_ending());
-        let inbox = {
-            let mut state = self.desk.lock();
-            if ends && let Some(call) = state.calls.get_mut(&self.id) {
-                call.stage = Stage::Done;
-            }
-            state.inbox.clone()
-        };
-        if ends {
-            self.desk.wake.notify_one();
-        }
-        if let Some(inbox) = inbox {
-            let delivery = Delivery::new(body, delivered.delivery_tag, Arc::new(Settled));
-            inbox.deliver(delivery.redelivered(delivered.redelivered));
-        }
-    }
-
-    /// Somebody deleted the queue.
-    fn cancelled(&self) {
-        let inbox = {
-            let mut state = self.desk.lock();
-            let Some(call) = state.calls.get_mut(&self.id) else {
-                return;
-            };
-            if call.stage != Stage::Open {
-                return;
-            }
-            call.stage = Stage::Wanted;
-            let news = !std::mem::replace(&mut state.lost, true);
-            news.then(|| state.inbox.clone()).flatten()
-        };
-        if let Some(inbox) = inbox {
-            inbox.handle_event(ListenerEvent::Interrupted);
-        }
-        self.desk.wake.notify_one();
-    }
-
-    fn closed(&self, _error: &AmqpError) {
-        let mut state = self.desk.lock();
-        if state.epoch == self.epoch
-            && state
-                .calls
-                .get(&self.id)
-                .is_some_and(|call| call.stage == Stage::Open)
-        {
-            state.broken = true;
-            drop(state);
-            self.desk.wake.notify_one();
-        }
-    }
-}
-
-/// Replies are settled when they are delivered.
-struct Settled;
-
-impl Settler for Settled {
-    fn settle(&self, _tag: u64, _how: Settlement) {}
 }

@@ -610,3 +610,55 @@ fn a_listener_that_wants_history_is_refused() {
     let refused = subscription(Layout::of(&config), "openstack", &what, "");
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
 }
+
+#[test]
+fn a_server_of_the_plain_rpc_has_one_queue_called_like_its_topic_and_nothing_durable() {
+    let mut config = RabbitConfig {
+        wire: Wire::Plain,
+        amqp_durable_queues: true,
+        amqp_auto_delete: true,
+        ..RabbitConfig::default()
+    };
+    let spec = spec_of(Layout::of(&config), &rpc("sendout_request"));
+    let [consumer] = &spec.consumers[..] else {
+        panic!("{spec:?}")
+    };
+    let [(exchange, key)] = &consumer.bindings[..] else {
+        panic!("{consumer:?}")
+    };
+    assert_eq!(
+        (exchange.name.as_str(), key.as_str()),
+        ("sendout_request", "sendout_request")
+    );
+    assert_eq!(exchange.kind, ExchangeType::Topic);
+    assert!(!exchange.durable && !exchange.auto_delete);
+    let queue = &consumer.queue;
+    assert_eq!(queue.name, "sendout_request");
+    assert!(!queue.durable && !queue.auto_delete && queue.arguments.is_empty());
+    assert!(!consumer.private && !consumer.delete_on_close);
+
+    // A broker that refuses transient queues is given what it takes, unless something is there.
+    config.amqp_durable_queues = false;
+    let layout = Layout {
+        config: &config,
+        transient_refused: true,
+    };
+    let queue = &spec_of(layout, &rpc("t")).consumers[0].queue;
+    assert!(queue.durable && queue.adopt_first && queue.arguments.is_empty());
+}
+
+#[test]
+fn a_reply_queue_has_an_exchange_of_its_name_where_old_servers_publish_if_asked_for() {
+    let mut config = RabbitConfig::default();
+    let replies = |config: &RabbitConfig| spec_of(Layout::of(config), &Subscription::Replies);
+    assert!(replies(&config).consumers[0].bindings.is_empty());
+    config.reply_exchange = true;
+    let spec = replies(&config);
+    let name = spec.address.clone().unwrap();
+    let [(exchange, key)] = &spec.consumers[0].bindings[..] else {
+        panic!("{spec:?}")
+    };
+    assert_eq!((&exchange.name, key), (&name, &name));
+    assert_eq!(exchange.kind, ExchangeType::Direct);
+    assert!(exchange.auto_delete && !exchange.durable);
+}
