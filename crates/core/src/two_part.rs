@@ -9,7 +9,8 @@ use oslo_messaging_proto::wire::reply::in_two_parts;
 use uuid::Uuid;
 
 use crate::driver::{
-    BoxFuture, Capabilities, Destination, Driver, Health, Inbox, Listener, Outgoing, Subscription,
+    BoxFuture, Capabilities, Destination, Driver, Health, Inbox, Listener, Outgoing, Retry,
+    Subscription,
 };
 use crate::error::Result;
 use crate::events::Events;
@@ -47,6 +48,10 @@ impl Driver for TwoPartReplies {
         inbox: Arc<dyn Inbox>,
     ) -> BoxFuture<'_, Result<Box<dyn Listener>>> {
         self.0.listen(what, inbox)
+    }
+
+    fn reach(&self, retry: Retry) -> BoxFuture<'_, Result<()>> {
+        self.0.reach(retry)
     }
 
     fn health(&self) -> Health {

@@ -101,7 +101,7 @@ impl Parcel<'_> {
         is_request && !self.mandatory
     }
 
-    /// Whether it is a reply.
+    /// Whether it is a reply of the plain RPC.
     pub(crate) fn is_to_caller(&self) -> bool {
         matches!(self.address.exchange, Exchange::Direct(_))
     }
@@ -111,6 +111,8 @@ impl Parcel<'_> {
         match self.entity {
             Destination::Fanout { .. } => LaneKind::Fanout,
             Destination::Notification { .. } => LaneKind::Notification,
+            // Its exchange may be gone, which closes the channel.
+            _ if self.is_to_caller() => LaneKind::Fanout,
             _ => LaneKind::Main,
         }
     }

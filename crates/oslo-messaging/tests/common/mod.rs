@@ -24,7 +24,11 @@ pub(crate) const LONG: Duration = Duration::from_secs(30);
 /// A large body that this broker takes: RabbitMQ 4 stops at 16 MiB where nothing else is configured.
 pub(crate) async fn largest(vhost: &Vhost) -> usize {
     let version = vhost.broker().version().await.expect("the broker runs");
-    if version.starts_with("3.") { 20 << 20 } else { 12 << 20 }
+    if version.starts_with("3.") {
+        20 << 20
+    } else {
+        12 << 20
+    }
 }
 
 /// Serves the endpoints of [`service`] on [`TOPIC`] under the name `name`.
