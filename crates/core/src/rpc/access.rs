@@ -24,6 +24,31 @@ pub trait RpcAccessPolicy: Send + Sync + 'static {
 }
 
 /// Everything an endpoint has, names with a leading underscore included (parity D8).
+///
+/// ```
+/// use oslo_messaging_core::rpc::{
+///     DefaultRpcAccessPolicy, Endpoint, ExplicitRpcAccessPolicy, LegacyRpcAccessPolicy, MethodInfo, RpcAccessPolicy,
+/// };
+///
+/// fn check(endpoint: &dyn Endpoint) {
+///     let (plain, exposed) = (MethodInfo::new(), MethodInfo::exposed());
+///     assert!(LegacyRpcAccessPolicy.is_allowed(endpoint, "_inner", plain));
+///     assert!(!DefaultRpcAccessPolicy.is_allowed(endpoint, "_inner", exposed));
+///     assert!(ExplicitRpcAccessPolicy.is_allowed(endpoint, "_inner", exposed));
+///     assert!(!ExplicitRpcAccessPolicy.is_allowed(endpoint, "ping", plain));
+/// }
+/// # use oslo_messaging_core::{context::Context, driver::BoxFuture, error::RemoteError};
+/// # use oslo_messaging_core::rpc::{Interface, Invocation, ReplyBody};
+/// # struct Nothing;
+/// # impl Endpoint for Nothing {
+/// #     fn interface(&self) -> Interface { Interface::new() }
+/// #     fn method(&self, _: &str) -> Option<MethodInfo> { None }
+/// #     fn call<'a>(&'a self, _: &'a Context, call: Invocation<'a>) -> BoxFuture<'a, Result<ReplyBody, RemoteError>> {
+/// #         Box::pin(async move { Err(call.no_such_method()) })
+/// #     }
+/// # }
+/// # check(&Nothing);
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LegacyRpcAccessPolicy;
 

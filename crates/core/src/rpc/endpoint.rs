@@ -55,6 +55,18 @@ pub use crate::rpc::failure::{IntoFailure, causes};
 ///         })
 ///     }
 /// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// // As its server does it.
+/// assert_eq!(Adder.interface().version_text(), "1.1");
+/// assert!(Adder.method("add").is_some() && Adder.method("subtract").is_none());
+/// let context = Context::new();
+/// let args = [("a", 2)].into_iter().map(|(name, value)| (name.to_owned(), RawJson::from_value(&value).unwrap())).collect();
+/// let answered = Adder.call(&context, Invocation::new("add", &context, args)).await;
+/// assert!(answered.is_ok());
+/// # }
+/// # use oslo_messaging_proto::RawJson;
 /// ```
 pub trait Endpoint: Send + Sync + 'static {
     /// Namespace, legacy namespaces and version. Asked once, when the server is built.
@@ -98,6 +110,17 @@ impl<E: Endpoint + ?Sized> Endpoint for Arc<E> {
 /// Under which namespace and version an endpoint answers (parity T2, T3, D3).
 ///
 /// The default is the null namespace and version 1.0.
+///
+/// ```
+/// use oslo_messaging_core::rpc::Interface;
+///
+/// assert_eq!(Interface::new(), Interface::default());
+/// let interface =
+///     Interface::new().namespace("conductor").version("1.3").legacy_namespace("compute").legacy_null_namespace();
+/// let namespaces: Vec<_> = interface.accepted_namespaces().collect();
+/// assert_eq!(namespaces, [Some("conductor"), Some("compute"), None]);
+/// assert_eq!(interface.version_text(), "1.3");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     namespaces: Vec<Option<String>>,
@@ -253,6 +276,43 @@ impl MethodInfo {
 }
 
 /// One request to an endpoint: the method's name, its arguments, and the way to answer.
+///
+/// ```
+/// use oslo_messaging_core::context::Context;
+/// use oslo_messaging_core::error::RemoteError;
+/// use oslo_messaging_core::rpc::{Invocation, ReplyBody};
+/// use oslo_messaging_proto::RawJson;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Both { a: i64, b: i64 }
+///
+/// fn answer(mut call: Invocation<'_>) -> Result<ReplyBody, RemoteError> {
+///     match call.method() {
+///         "add" => {
+///             let (a, b): (i64, i64) = (call.take("a")?, call.take_or_else("b", || 1)?);
+///             call.finish_args()?;
+///             call.respond(&(a + b))
+///         }
+///         "times" => {
+///             let Both { a, b } = call.parse_args()?;
+///             call.respond(&(a * b))
+///         }
+///         _ => Err(call.no_such_method()),
+///     }
+/// }
+///
+/// let context = Context::new();
+/// let invocation = |method| {
+///     let args = [("a", 2)].into_iter().map(|(name, value)| (name.to_owned(), RawJson::from_value(&value).unwrap()));
+///     Invocation::new(method, &context, args.collect())
+/// };
+/// assert!(invocation("add").is_call());
+/// assert_eq!(invocation("add").args().names(), ["a"]);
+/// assert!(answer(invocation("add")).is_ok());
+/// assert_eq!(answer(invocation("times")).unwrap_err().class(), "TypeError");
+/// assert_eq!(answer(invocation("shrink")).unwrap_err().class(), "NoSuchMethod");
+/// ```
 pub struct Invocation<'a> {
     method: &'a str,
     context: &'a Context,

@@ -47,8 +47,15 @@ const MOST_CAUSES: usize = 32;
 ///     fn module(&self) -> Cow<'_, str> {
 ///         "conductor.exception".into()
 ///     }
+///
+///     fn is_expected(&self) -> bool {
+///         true // that a node is not there is nothing to log as an error
+///     }
 /// }
 ///
+/// let error = NodeNotFound("node-7".into());
+/// assert_eq!((error.class(), error.args().len(), error.kwargs().len()), ("NodeNotFound".into(), 1, 0));
+/// assert!(error.traceback().is_empty() && error.is_expected());
 /// let failure = NodeNotFound("node-7".into()).into_failure();
 /// assert_eq!((failure.module(), failure.class()), ("conductor.exception", "NodeNotFound"));
 /// assert_eq!(failure.message(), "no node node-7");

@@ -86,7 +86,7 @@ pub struct ServerStats {
 /// server keeps it alive.
 ///
 /// ```
-/// # use std::sync::Arc;
+/// # use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 /// # use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
 /// # use oslo_messaging_core::rpc::endpoint::{Endpoint, Interface, Invocation, MethodInfo};
 /// # use oslo_messaging_core::rpc::{ReplyBody, RpcServer};
@@ -111,8 +111,14 @@ pub struct ServerStats {
 /// server.start().await?; // it has started: nothing more to do
 /// server.stop().await;
 /// assert_eq!(waiting.await.unwrap().aborted, 0);
-/// server.start().await?; // again
-/// # server.stop().await;
+///
+/// server.start_with(NonZeroUsize::new(8).unwrap()).await?; // again, and otherwise
+/// assert!(server.is_serving());
+/// println!("{}: {:?}", server.target(), server.stats());
+/// tokio::select! {
+///     error = server.failure() => println!("the bus lets us serve no more: {error}"),
+///     () = server.stop_within(Duration::from_secs(5)) => server.abort(),
+/// }
 /// # Ok(())
 /// # }
 /// ```

@@ -38,6 +38,39 @@ use crate::rpc::panics::{caught, failure_of};
 ///     }
 /// }
 /// ```
+///
+/// One that keeps casts from another:
+///
+/// ```
+/// use oslo_messaging_core::driver::BoxFuture;
+/// use oslo_messaging_core::error::RemoteError;
+/// use oslo_messaging_core::rpc::hook::{Hook, Outcome, RequestInfo};
+/// use oslo_messaging_core::rpc::ReplyBody;
+///
+/// struct CallsOnly<H>(H);
+///
+/// impl<H: Hook> Hook for CallsOnly<H> {
+///     fn before(&self, request: &RequestInfo<'_>) {
+///         if request.is_call() {
+///             self.0.before(request);
+///         }
+///     }
+///
+///     fn run<'a>(
+///         &'a self,
+///         request: &'a RequestInfo<'a>,
+///         method: BoxFuture<'a, Result<ReplyBody, RemoteError>>,
+///     ) -> BoxFuture<'a, Result<ReplyBody, RemoteError>> {
+///         if request.is_call() { self.0.run(request, method) } else { method }
+///     }
+///
+///     fn after(&self, request: &RequestInfo<'_>, outcome: Outcome<'_>) {
+///         if request.is_call() {
+///             self.0.after(request, outcome);
+///         }
+///     }
+/// }
+/// ```
 pub trait Hook: Send + Sync + 'static {
     /// Before the request is worked on. A panic becomes the request's failure: its method does not run then.
     fn before(&self, request: &RequestInfo<'_>) {

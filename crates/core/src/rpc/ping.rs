@@ -8,6 +8,17 @@ use crate::driver::BoxFuture;
 use crate::rpc::endpoint::{Endpoint, Interface, Invocation, MethodInfo};
 
 /// Name of the method.
+///
+/// ```
+/// use oslo_messaging_core::context::Context;
+/// use oslo_messaging_core::error::Result;
+/// use oslo_messaging_core::rpc::{RpcClient, ping::PING_METHOD};
+///
+/// async fn is_alive(client: &RpcClient) -> Result<bool> {
+///     let answer: String = client.call(&Context::new(), PING_METHOD, ()).await?;
+///     Ok(answer == "pong")
+/// }
+/// ```
 pub const PING_METHOD: &str = "oslo_rpc_server_ping";
 
 /// Null namespace, version 1.0, takes any arguments.

@@ -29,7 +29,29 @@ pub use crate::server::executor::Executor;
 
 /// A server that is about to be started.
 ///
-/// See [`RpcServer::builder`] for an example.
+/// ```
+/// use std::num::{NonZeroU16, NonZeroUsize};
+/// use oslo_messaging_core::error::Result;
+/// use oslo_messaging_core::rpc::server::{Acknowledge, Executor, RpcServerBuilder, ServerHandle};
+/// use oslo_messaging_core::rpc::{Endpoint, ExplicitRpcAccessPolicy, Hook};
+/// use oslo_messaging_core::serializer::NoOpSerializer;
+///
+/// const SIXTEEN: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+///
+/// fn configured(builder: RpcServerBuilder, conductor: impl Endpoint, metrics: impl Hook) -> Result<ServerHandle> {
+///     builder
+///         .endpoint(conductor)
+///         .serializer(NoOpSerializer)
+///         .access_policy(ExplicitRpcAccessPolicy)
+///         .hook(metrics)
+///         .executor(Executor::Threading) // handlers may block
+///         .concurrency(SIXTEEN) // this many threads
+///         .method_limit("vacuum", NonZeroUsize::MIN) // one of these at a time
+///         .acknowledge(Acknowledge::After) // at least once
+///         .prefetch(NonZeroU16::new(64).unwrap())
+///         .build()
+/// }
+/// ```
 #[must_use = "a server serves only after `start`"]
 pub struct RpcServerBuilder {
     transport: Transport,
@@ -71,18 +93,7 @@ impl RpcServerBuilder {
         self
     }
 
-    /// Where handlers run; by default in tasks of the runtime.
-    ///
-    /// ```
-    /// # fn main() -> oslo_messaging_core::error::Result<()> {
-    /// use oslo_messaging_core::rpc::{RpcServerBuilder, server::Executor};
-    ///
-    /// fn configured(builder: RpcServerBuilder, name: &str) -> oslo_messaging_core::error::Result<RpcServerBuilder> {
-    ///     Ok(builder.executor(name.parse::<Executor>()?))
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// Where handlers run; by default in tasks of the runtime. [`Executor`] reads the names of configuration.
     pub fn executor(mut self, executor: Executor) -> Self {
         self.executor = executor;
         self
@@ -187,6 +198,23 @@ impl RpcServerBuilder {
 /// A server that serves.
 ///
 /// Dropping it without a stop aborts what runs and ends the subscription.
+///
+/// ```
+/// use std::time::Duration;
+/// use oslo_messaging_core::rpc::server::{RpcServer, Stopped};
+///
+/// async fn serve_for_a_while(server: RpcServer) -> Stopped {
+///     let watched = server.handle();
+///     tokio::spawn(async move { println!("ended: {:?}", watched.wait().await) });
+///     tokio::time::sleep(Duration::from_secs(60)).await;
+///     println!("{}: {:?}", server.target(), server.stats());
+///     if server.stats().running == 0 {
+///         server.stop().await
+///     } else {
+///         server.stop_within(Duration::from_secs(5)).await
+///     }
+/// }
+/// ```
 #[must_use = "dropping a server ends it"]
 pub struct RpcServer {
     handle: ServerHandle,

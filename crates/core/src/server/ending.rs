@@ -94,14 +94,14 @@ impl<W: Work> Floor<W> {
 
     async fn join_all(&self) {
         loop {
-            let mut taken = Taken {
+            let mut joining = Joining {
                 tasks: std::mem::take(&mut *lock(&self.tasks)),
                 home: &self.tasks,
             };
-            if taken.tasks.is_empty() {
+            if joining.tasks.is_empty() {
                 return;
             }
-            while taken.tasks.join_next().await.is_some() {}
+            while joining.tasks.join_next().await.is_some() {}
         }
     }
 }
@@ -122,12 +122,12 @@ async fn passed(mut deadline: watch::Receiver<Instant>) {
 }
 
 /// Tasks taken out to be joined; whatever is left goes home.
-struct Taken<'a> {
+struct Joining<'a> {
     tasks: JoinSet<()>,
     home: &'a Mutex<JoinSet<()>>,
 }
 
-impl Drop for Taken<'_> {
+impl Drop for Joining<'_> {
     fn drop(&mut self) {
         if !self.tasks.is_empty() {
             // What was spawned meanwhile are heartbeats of the handlers in `tasks`, which may be aborted.

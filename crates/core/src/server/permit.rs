@@ -52,15 +52,15 @@ impl<W: Work> Drop for Permit<W> {
 impl<W: Work> Floor<W> {
     /// Starts a task for a delivery that has its permit counted.
     pub(super) fn start(self: &Arc<Self>, received: Received) {
-        let mut seed = Seed {
+        let mut starting = Starting {
             floor: Arc::clone(self),
             received: Some(received),
         };
         self.spawn(async move {
-            let Some(first) = seed.received.take() else {
+            let Some(first) = starting.received.take() else {
                 return;
             };
-            let floor = &seed.floor;
+            let floor = &starting.floor;
             let mut permit = Permit {
                 floor: Arc::clone(floor),
                 spent: false,
@@ -79,12 +79,12 @@ impl<W: Work> Floor<W> {
 }
 
 /// A delivery on its way into a task.
-pub(super) struct Seed<W: Work> {
+pub(super) struct Starting<W: Work> {
     floor: Arc<Floor<W>>,
     received: Option<Received>,
 }
 
-impl<W: Work> Drop for Seed<W> {
+impl<W: Work> Drop for Starting<W> {
     /// The task was dropped before it ran: the runtime is going down, or the server is. The delivery is
     /// kept, since giving it back could make the driver hand it out again from here.
     fn drop(&mut self) {

@@ -123,6 +123,8 @@ macro_rules! conformance_tests {
                 a_body_that_cannot_be_read_does_not_stop_the_server
                 a_stopping_server_finishes_what_it_started
                 what_a_stopping_server_had_not_started_runs_elsewhere
+                what_a_lost_server_had_not_finished_runs_elsewhere
+                a_method_at_its_limit_leaves_room_for_others
                 a_request_whose_caller_gave_up_is_not_run
                 a_result_that_cannot_be_read_as_asked_is_an_error
                 a_closed_transport_ends_its_calls

@@ -10,7 +10,8 @@ use oslo_messaging_core::context::Context;
 use oslo_messaging_core::driver::{BoxFuture, Destination, Outgoing};
 use oslo_messaging_core::error::{Error, ErrorKind, RemoteError, Result};
 use oslo_messaging_core::rpc::{
-    Endpoint, Interface, Invocation, MethodInfo, ReplyBody, RpcClient, RpcServer, RpcServerBuilder,
+    Acknowledge, Endpoint, Interface, Invocation, MethodInfo, ReplyBody, RpcClient, RpcServer,
+    RpcServerBuilder,
 };
 use oslo_messaging_core::transport::Transport;
 use oslo_messaging_proto::json::value::Value;
@@ -516,6 +517,64 @@ pub async fn what_a_stopping_server_had_not_started_runs_elsewhere(bus: Bus) {
     assert_eq!(ran, ["b:2", "b:3", "b:4"]);
     watch.gate.add_permits(4);
     stopping.await.expect("a stop does not panic");
+}
+
+/// It is acknowledged when it is done, so another server gets it and answers its caller.
+pub async fn what_a_lost_server_had_not_finished_runs_elsewhere(bus: Bus) {
+    let (here, there) = (bus.connect().await, bus.connect().await);
+    let watch = Watch::new();
+    let serve = async |transport: &Transport, name: &str| {
+        let builder = watch.builder(transport, name);
+        let server = builder.acknowledge(Acknowledge::After).start().await;
+        server.expect("the bus lets us serve")
+    };
+    let lost = serve(&there, "a").await;
+    let call = {
+        let client = client(&here);
+        tokio::spawn(async move { client.call::<_, String>(&ctx(), "hold", value("x")).await })
+    };
+    assert_eq!(watch.next().await, "a:x");
+    let other = serve(&here, "b").await;
+    watch.assert_nothing_runs().await;
+    drop(lost);
+    there.close().await;
+    assert_eq!(watch.next().await, "b:x");
+    watch.gate.add_permits(1);
+    let answer = call.await.expect("a call does not panic");
+    assert_eq!(answer.expect("the other server answers"), "x");
+    assert_eq!(other.stop().await.requeued, 0);
+}
+
+/// One of them at a time, and never in the way of others.
+pub async fn a_method_at_its_limit_leaves_room_for_others(bus: Bus) {
+    let transport = bus.connect().await;
+    let watch = Watch::new();
+    let server = watch
+        .builder(&transport, "a")
+        .concurrency(NonZeroUsize::MIN.saturating_add(1))
+        .method_limit("hold", NonZeroUsize::MIN)
+        .start()
+        .await
+        .expect("the bus lets us serve");
+    for text in ["1", "2", "3"] {
+        client(&transport)
+            .cast(&ctx(), "hold", value(text))
+            .await
+            .expect("the bus takes a cast");
+    }
+    assert_eq!(watch.next().await, "a:1");
+    for _ in 0..3 {
+        let answer: String = client(&transport)
+            .call(&ctx(), "echo", value("y"))
+            .await
+            .expect("there is room for it");
+        assert_eq!(answer, "y");
+    }
+    watch.assert_nothing_runs().await;
+    watch.gate.add_permits(1);
+    assert_eq!(watch.next().await, "a:2");
+    assert_eq!(watch.next().await, "a:3");
+    assert_eq!(server.stop().await.aborted, 0);
 }
 
 /// It waited for its turn longer than its caller waited for it.
