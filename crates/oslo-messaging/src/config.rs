@@ -7,7 +7,6 @@
 mod builder;
 mod document;
 mod gone;
-mod kafka;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -24,7 +23,6 @@ use crate::drivers::{ConnectOptions, connect_with};
 
 pub use self::builder::ConfigBuilder;
 pub use self::document::{reference, sample};
-pub use self::kafka::{CompressionCodec, KafkaConfig, SecurityProtocol};
 pub use oslo_messaging_config::error::Warning;
 pub use oslo_messaging_config::origin::{Origin, Place};
 pub use oslo_messaging_config::table::{OptionInfo, Options, Table};
@@ -32,6 +30,7 @@ pub use oslo_messaging_config::value::{Multi, Seconds, Secret};
 pub use oslo_messaging_core::config::{
     BusUrl, DefaultConfig, MetricsConfig, NotificationsConfig, OtlpProtocol, TracingConfig,
 };
+pub use oslo_messaging_kafka::config::{CompressionCodec, KafkaConfig, SecurityProtocol};
 
 /// Every group of options, in the order of documents.
 ///
@@ -185,6 +184,8 @@ impl Config {
         options.transport.tracing.clone_from(&self.tracing);
         #[cfg(feature = "rabbit")]
         options.rabbit.clone_from(&self.rabbit);
+        #[cfg(feature = "kafka")]
+        options.kafka.clone_from(&self.kafka);
         options
     }
 
@@ -234,6 +235,11 @@ impl Config {
         #[cfg(feature = "rabbit")]
         if errors.is_empty() && is_rabbit(self.transport_url()) {
             errors.extend(self.rabbit.validate().err().map(|error| self.placed(error)));
+        }
+        let kafka = |url: &TransportUrl| url.driver() == "kafka";
+        let in_use = kafka(self.transport_url()) || kafka(self.notification_transport_url());
+        if errors.is_empty() && in_use {
+            errors.extend(self.kafka.validate().err());
         }
         errors
     }

@@ -38,6 +38,9 @@ pub struct ConnectOptions {
     /// Options of the RabbitMQ driver.
     #[cfg(feature = "rabbit")]
     pub rabbit: oslo_messaging_rabbit::config::RabbitConfig,
+    /// Options of the Kafka driver.
+    #[cfg(feature = "kafka")]
+    pub kafka: oslo_messaging_kafka::config::KafkaConfig,
 }
 
 impl Default for ConnectOptions {
@@ -47,6 +50,8 @@ impl Default for ConnectOptions {
             transport: TransportOptions::default(),
             #[cfg(feature = "rabbit")]
             rabbit: Default::default(),
+            #[cfg(feature = "kafka")]
+            kafka: Default::default(),
         }
     }
 }
@@ -104,6 +109,7 @@ impl IntoTransportUrl for String {
 /// |---|---|
 /// | `memory://NAME/VHOST`, `fake://…` | inside this process: all who give the same name and virtual host meet, until the last of them is gone |
 /// | `rabbit://user:password@host:port,…/VHOST`, `kombu://…` | RabbitMQ; feature `rabbit` |
+/// | `kafka://user:password@host:port,…/VHOST` | Kafka, notifications only; feature `kafka`, which takes a C compiler and is off by default |
 ///
 /// The query sets `control_exchange`, `rpc_response_timeout` (seconds), `executor_thread_pool_size`,
 /// `rpc_ping_enabled`, `reply_style` (`whole`, or `two-part` for peers of Kilo and Liberty), and the driver's own options under the reference's names.
@@ -153,10 +159,19 @@ const ENTRIES: &[Entry] = &[
         schemes: &["rabbit", "kombu"],
         make: rabbit,
     },
+    #[cfg(feature = "kafka")]
+    Entry {
+        schemes: &["kafka"],
+        make: kafka,
+    },
 ];
 
 /// Schemes of drivers this project has, and the feature each needs.
-const FEATURES: &[(&str, &str)] = &[("rabbit", "rabbit"), ("kombu", "rabbit")];
+const FEATURES: &[(&str, &str)] = &[
+    ("rabbit", "rabbit"),
+    ("kombu", "rabbit"),
+    ("kafka", "kafka"),
+];
 
 fn find(scheme: &str) -> Result<&'static Entry> {
     let entry = ENTRIES.iter().find(|entry| entry.schemes.contains(&scheme));
@@ -214,6 +229,14 @@ fn rabbit(url: &TransportUrl, query: &Query, options: &ConnectOptions) -> Result
         config,
         &options.control_exchange,
     )?))
+}
+
+#[cfg(feature = "kafka")]
+fn kafka(url: &TransportUrl, query: &Query, options: &ConnectOptions) -> Result<Arc<dyn Driver>> {
+    let mut config = options.kafka.clone();
+    config.apply_query(query)?;
+    let driver = oslo_messaging_kafka::driver::KafkaDriver::new(url, config)?;
+    Ok(Arc::new(driver))
 }
 
 /// Applies the options that every driver has; gives back the others.
@@ -276,6 +299,25 @@ mod tests {
         let error = refused("kombu://host/").await;
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("feature `rabbit`"), "{error}");
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    #[tokio::test]
+    async fn kafka_left_out_of_the_build_is_named_with_its_feature() {
+        let error = refused("kafka://host/").await;
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("feature `kafka`"), "{error}");
+    }
+
+    #[cfg(feature = "kafka")]
+    #[tokio::test]
+    async fn kafka_is_for_notifications_and_its_options_are_checked() {
+        let transport = connect("kafka://host/?max_poll_records=3").await.unwrap();
+        let capabilities = transport.capabilities();
+        assert!(capabilities.notifications && !capabilities.rpc);
+        transport.close().await;
+        let error = refused("kafka://host/?max_poll_records=0").await;
+        assert_eq!(error.kind(), ErrorKind::Config);
     }
 
     #[tokio::test]

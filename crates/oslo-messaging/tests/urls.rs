@@ -31,7 +31,7 @@ async fn every_name_of_a_driver_is_known_and_text_and_read_urls_are_taken_alike(
             transport.close().await;
         }
     }
-    let nobody = oslo_messaging::connect("kafka://127.0.0.1:1/").await;
+    let nobody = oslo_messaging::connect("zmq://127.0.0.1:1/").await;
     assert_eq!(
         nobody.expect_err("no driver").kind(),
         ErrorKind::Unsupported

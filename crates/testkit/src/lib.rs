@@ -10,6 +10,7 @@
 //! | [`python`] | servers and clients of Python's oslo.messaging in a process driven from the test |
 //! | [`vectors`] | the scenarios recorded from oslo.messaging, as plain structs |
 //! | `conformance` | (feature of that name) what every driver must do, as a suite over its transports |
+//! | `kafka` | (feature of that name) a mock Kafka cluster, with TLS and logins in front of it if need be |
 //! | [`certificates`] | an authority of the test's own and certificates it signs |
 //! | [`skip()`] | the one way to leave a test that misses its services, refused in runs that must have them |
 //! | [`process`] | ports, programs and processes: what the others stand on |
@@ -17,6 +18,8 @@
 pub mod certificates;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod process;
 pub mod proxy;
 pub mod python;

@@ -141,6 +141,15 @@ pub struct Received {
 ///
 /// When there is none and `OSLO_TEST_REQUIRE_SERVICES=1`, and when it does not start.
 pub async fn peer_or_skip(test: &str, url: &str) -> Option<Peer> {
+    peer_with_or_skip(test, &Setup::new(url)).await
+}
+
+/// A Python process set up like this, or `None` after one line when there is no Python environment.
+///
+/// # Panics
+///
+/// As [`peer_or_skip`].
+pub async fn peer_with_or_skip(test: &str, setup: &Setup) -> Option<Peer> {
     if interpreter().is_none() {
         skip(
             test,
@@ -148,7 +157,11 @@ pub async fn peer_or_skip(test: &str, url: &str) -> Option<Peer> {
         );
         return None;
     }
-    Some(Peer::start(url).await.expect("the Python peer starts"))
+    Some(
+        Peer::start_with(setup)
+            .await
+            .expect("the Python peer starts"),
+    )
 }
 
 impl Peer {
@@ -176,7 +189,7 @@ impl Peer {
         };
         let mut process = Command::new(interpreter().ok_or_else(missing)?)
             .arg("-B")
-            .arg(script())
+            .arg(interop(setup.file()))
             .process_group(0)
             .kill_on_drop(true)
             .stdin(Stdio::piped())
@@ -446,10 +459,6 @@ fn interpreter() -> Option<PathBuf> {
     std::env::var_os(PYTHON_VARIABLE)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
-}
-
-fn script() -> PathBuf {
-    interop("peer.py")
 }
 
 fn interop(name: &str) -> PathBuf {

@@ -198,6 +198,19 @@ fn options_of_the_driver_that_cannot_go_together_are_an_error() {
 }
 
 #[test]
+fn options_of_kafka_that_cannot_go_together_are_an_error_where_it_is_in_use() {
+    let group = "[oslo_messaging_kafka]\nssl_client_cert_file = /cert.pem\n";
+    for default in [
+        "[DEFAULT]\ntransport_url = kafka://h/\n",
+        "[oslo_messaging_notifications]\ntransport_url = kafka://h/\n",
+    ] {
+        let config = read(&format!("{default}{group}"));
+        assert!(only_error(&config).contains("ssl_client_key_file"));
+    }
+    assert!(read(group).errors().is_empty());
+}
+
+#[test]
 fn what_old_releases_read_is_told_and_not_honoured() {
     let config = read(
         "[DEFAULT]\nrpc_backend = rabbit\nnotification_driver = messaging\n[oslo_messaging_rabbit]\nrabbit_use_ssl = true\n",

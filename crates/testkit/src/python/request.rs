@@ -11,6 +11,7 @@ pub const RABBIT_OPTIONS_VARIABLE: &str = "OSLO_TEST_PYTHON_RABBIT_OPTIONS";
 /// How a Python process is set up.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    script: &'static str,
     url: String,
     options: Map<String, Value>,
     allowed_remote_exmods: Vec<String>,
@@ -20,6 +21,7 @@ impl Setup {
     /// The transport URL `url`, and default options but for those of `OSLO_TEST_PYTHON_RABBIT_OPTIONS`.
     pub fn new(url: &str) -> Self {
         let plain = Self {
+            script: "peer.py",
             url: url.to_owned(),
             options: Map::new(),
             allowed_remote_exmods: Vec::new(),
@@ -27,6 +29,16 @@ impl Setup {
         let given = std::env::var(RABBIT_OPTIONS_VARIABLE).unwrap_or_default();
         let pairs = given.split(',').filter_map(|pair| pair.split_once('='));
         pairs.fold(plain, |setup, (name, value)| setup.rabbit(name, value))
+    }
+
+    /// Runs another file of `interop/` than `peer.py`, that speaks the same lines.
+    pub fn script(mut self, name: &'static str) -> Self {
+        self.script = name;
+        self
+    }
+
+    pub(crate) fn file(&self) -> &'static str {
+        self.script
     }
 
     /// Sets the option `name` of a group: `oslo_messaging_rabbit`, `DEFAULT`, …

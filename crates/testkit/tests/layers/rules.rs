@@ -3,13 +3,14 @@
 use crate::source::{Crate, Dependency, File, Tree};
 
 /// Crates by floor; each may depend on lower floors only.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("oslo-messaging-config", 1),
     ("oslo-messaging-proto", 1),
     ("oslo-messaging-amqp", 1),
     ("oslo-messaging-macros", 1),
     ("oslo-messaging-core", 2),
     ("oslo-messaging-rabbit", 3),
+    ("oslo-messaging-kafka", 3),
     ("oslo-messaging-testkit", 3),
     ("oslo-messaging", 4),
     ("oslo-messaging-cli", 5),
