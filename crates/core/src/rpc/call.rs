@@ -296,7 +296,11 @@ impl Call<'_> {
             () = self.replies.flow() => {}
             ending = ended(slot) => return Some(ending),
         }
-        self.pause(slot, OVERDUE.min(self.grace())).await
+        // Whoever ran it may have its reply still.
+        tokio::select! {
+            ending = ended(slot) => Some(ending),
+            () = self.ask_for_reply(jittered(OVERDUE.min(self.grace()))) => None,
+        }
     }
 
     /// How long a reply may still be on its way after the bus lost queues.

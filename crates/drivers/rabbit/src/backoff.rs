@@ -32,6 +32,9 @@ impl Delays {
     /// Connections in a row that may hold only for a moment, as those to a broker on its way up.
     const BRIEF_LIMIT: u32 = 3;
 
+    /// Refusals in a row that still count as somebody changing something.
+    const REFUSED_LIMIT: u32 = 12;
+
     /// The waits of these options.
     pub(crate) fn new(config: &RabbitConfig) -> Self {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
@@ -94,11 +97,16 @@ impl Delays {
         self.between(most / 2.0, most)
     }
 
-    /// After a refused login or virtual host where it was granted before: soon at first, then by half as much more each
-    /// time.
+    /// After a refused login or virtual host where it was granted before: within a second at first, then by half as much
+    /// more each time.
     pub(crate) fn after_refusal(&self, failures: &mut Failures) -> Duration {
-        let most = (0.5 * 1.5_f64.powi(failures.refused.min(32) as i32)).min(self.longest);
-        failures.refused += 1;
+        let beyond = failures.refused.saturating_sub(Self::REFUSED_LIMIT);
+        let most = match failures.refused {
+            0 => 0.5,
+            1 => 0.75,
+            _ => 1.5_f64.powi(beyond.min(32) as i32).min(self.longest),
+        };
+        failures.refused = failures.refused.saturating_add(1);
         self.between(most / 2.0, most)
     }
 
@@ -201,7 +209,9 @@ mod tests {
     fn a_refusal_that_may_pass_is_asked_again_soon_and_then_ever_less() {
         let delays = delays(&[]);
         let mut failures = delays.fresh();
-        for most in [0.5, 0.75, 1.125, 1.6875] {
+        let mut waits = vec![0.5, 0.75];
+        waits.extend([1.0; Delays::REFUSED_LIMIT as usize - 1]);
+        for most in waits.into_iter().chain([1.5, 2.25]) {
             let wait = seconds(delays.after_refusal(&mut failures));
             assert!((most / 2.0..=most).contains(&wait), "{wait} of {most}");
         }
