@@ -182,6 +182,8 @@ impl Config {
         options.transport = TransportOptions::from(&self.default);
         options.transport.metrics.clone_from(&self.metrics);
         options.transport.tracing.clone_from(&self.tracing);
+        options.transport.metrics.clone_from(&self.metrics);
+        options.transport.tracing.clone_from(&self.tracing);
         #[cfg(feature = "rabbit")]
         options.rabbit.clone_from(&self.rabbit);
         #[cfg(feature = "kafka")]

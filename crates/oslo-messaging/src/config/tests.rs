@@ -247,6 +247,18 @@ async fn a_transport_is_made_from_a_configuration() {
 }
 
 #[test]
+fn figures_and_spans_are_what_the_configuration_wants() {
+    let text = "[oslo_messaging_metrics]\nmetrics_enabled = true\nmetrics_buffer_size = 5\n[oslo_messaging_tracing]\ntracing_enabled = on\n";
+    let config = read(text);
+    let options = config.connect_options().transport;
+    assert!(options.metrics.metrics_enabled && options.tracing.tracing_enabled);
+    assert_eq!(
+        (options.metrics, options.tracing),
+        (config.metrics, config.tracing)
+    );
+}
+
+#[test]
 fn tables_have_every_group_once_and_every_option_can_be_printed() {
     let config = read("");
     assert!(
