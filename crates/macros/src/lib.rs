@@ -1,6 +1,7 @@
-//! Macros of oslo-messaging, which re-exports them: see [`macro@endpoint`], [`macro@listener`] and
+//! Macros of oslo-messaging, which re-exports them: see [`macro@endpoint`], [`macro@listener`], [`macro@client`] and
 //! [`macro@RemoteError`].
 
+mod client;
 mod endpoint;
 mod listener;
 mod remote;
@@ -23,4 +24,10 @@ pub fn listener(attribute: TokenStream, block: TokenStream) -> TokenStream {
 #[proc_macro_derive(RemoteError, attributes(remote))]
 pub fn remote_error(input: TokenStream) -> TokenStream {
     remote::expand(input.into()).into()
+}
+
+#[doc = include_str!("../CLIENT.md")]
+#[proc_macro_attribute]
+pub fn client(attribute: TokenStream, description: TokenStream) -> TokenStream {
+    client::expand(attribute.into(), description.into()).into()
 }

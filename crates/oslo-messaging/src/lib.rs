@@ -4,6 +4,7 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+pub mod blocking;
 #[cfg(feature = "config-file")]
 pub mod config;
 mod drivers;
@@ -34,7 +35,7 @@ pub use oslo_messaging_core::transport::{ReplyStyle, Transport, TransportOptions
 pub use oslo_messaging_core::{driver, events, memory, notify, rpc};
 #[cfg(feature = "macros")]
 #[doc(inline)]
-pub use oslo_messaging_macros::{RemoteError, endpoint, listener};
+pub use oslo_messaging_macros::{RemoteError, client, endpoint, listener};
 pub use oslo_messaging_proto as proto;
 pub use oslo_messaging_proto::json::raw::RawJson;
 pub use oslo_messaging_proto::json::value::Value;

@@ -3,11 +3,44 @@
 #[path = "private_remote.rs"]
 pub mod remote;
 
-use oslo_messaging_core::error::RemoteError;
+use oslo_messaging_core::error::{Error, RemoteError};
 use oslo_messaging_core::rpc::ReplyBody;
 use oslo_messaging_core::rpc::endpoint::{Invocation, causes};
+use oslo_messaging_proto::json::raw::RawJson;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use serde::de::IgnoredAny as Anything;
+
+/// The arguments of a typed client's method, in order.
+#[derive(Debug, Default)]
+pub struct Arguments(Vec<(String, RawJson)>);
+
+impl Arguments {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// [`Encode`](oslo_messaging_core::error::ErrorKind::Encode) if it has no JSON form.
+    pub fn put<T: Serialize + ?Sized>(
+        &mut self,
+        method: &str,
+        name: &str,
+        value: &T,
+    ) -> Result<(), Error> {
+        let raw = RawJson::from_value(value).map_err(|fault| {
+            let error = Error::from(fault);
+            error.with_method(method).with("argument", name)
+        })?;
+        self.0.push((name.to_owned(), raw));
+        Ok(())
+    }
+}
+
+impl Serialize for Arguments {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
 
 /// What a parameter can be: anything serde reads. It exists for the compiler's words alone.
 #[diagnostic::on_unimplemented(

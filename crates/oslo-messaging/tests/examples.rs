@@ -18,6 +18,9 @@ examples! {
     fanout = "../../../examples/fanout.rs",
     call_monitor = "../../../examples/call_monitor.rs",
     serializer = "../../../examples/serializer.rs",
+    typed_client = "../../../examples/typed_client.rs",
+    blocking = "../../../examples/blocking.rs",
+    resilient = "../../../examples/resilient.rs",
     neutron_l3_agent = "../../../examples/neutron_l3_agent.rs",
     cinder_volume = "../../../examples/cinder_volume.rs",
     old_peers = "../../../examples/old_peers.rs",
@@ -78,4 +81,19 @@ async fn the_plain_rpc_adds_two_numbers() {
 #[test]
 fn request_context_runs() {
     request_context::main().unwrap();
+}
+
+#[test]
+fn typed_client_runs() {
+    typed_client::main().unwrap();
+}
+
+#[test]
+fn blocking_runs() {
+    blocking::main().unwrap();
+}
+
+#[test]
+fn resilient_runs() {
+    resilient::main().unwrap();
 }

@@ -26,6 +26,7 @@ pub use crate::rpc::handle::{ServerHandle, ServerStats};
 pub use crate::rpc::intake::Acknowledge;
 pub use crate::server::Stopped;
 pub use crate::server::executor::Executor;
+pub use crate::server::threads::may_block;
 
 /// A server that is about to be started.
 ///

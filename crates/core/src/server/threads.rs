@@ -26,6 +26,19 @@ use crate::lock::lock;
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Name of each thread.
+const NAME: &str = "oslo-handler";
+
+/// Whether this is a thread that runs one handler alone: inside of a runtime, and still it may block.
+///
+/// ```
+/// // No handler.
+/// assert!(!oslo_messaging_core::rpc::server::may_block());
+/// ```
+pub fn may_block() -> bool {
+    thread::current().name() == Some(NAME)
+}
+
 /// A pool of threads.
 pub(crate) struct Threads {
     shared: Arc<Shared>,
@@ -157,7 +170,7 @@ impl Threads {
     fn grow(&self) -> Result<(), Lost> {
         let alive = Alive(Arc::clone(&self.shared));
         let started = thread::Builder::new()
-            .name("oslo-handler".to_owned())
+            .name(NAME.to_owned())
             .spawn(move || alive.0.serve());
         let mut state = lock(&self.shared.state);
         match started {
