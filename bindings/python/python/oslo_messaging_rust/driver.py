@@ -112,7 +112,8 @@ class Driver(base.BaseDriver):
         bridges.follow_level()
         native = self._insist(
             lambda bridge: engine.listen(
-                exchange, target.topic, target.server, workers + _AHEAD,
+                # Without a server the name is that of nobody, as with the reference.
+                exchange, target.topic, str(target.server), workers + _AHEAD,
                 bridge),
             'listen at %s' % target.topic)
         poller = listener.RpcListener(native, self.prefetch_size,
