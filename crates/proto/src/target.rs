@@ -18,7 +18,7 @@ use crate::name::IntoName;
 /// assert_eq!(target.to_string(), "<Target topic=conductor, server=node-1>");
 ///
 /// let target = Target::new().with_topic("l3_agent").exchange("neutron").namespace("dvr").version("1.2")
-///     .legacy_namespaces([None, Some("old")]).fanout(true).server("node-1").any_server();
+///     .legacy_namespaces([None, Some("old")]).fanout(true);
 /// assert_eq!(target.exchange_name(), Some("neutron"));
 /// assert_eq!(target.topic_name(), Some("l3_agent"));
 /// assert_eq!(target.server_name(), None);

@@ -52,6 +52,7 @@ pub struct RequestHead<'a> {
 ///
 /// let call = CallHead {
 ///     msg_id: MsgId::from_random(1), reply_q: "reply_1", monitor: Some(Duration::from_secs(10)),
+///     deadline: None, cancellable: false,
 /// };
 /// let head = RequestHead {
 ///     method: "ping", namespace: Some("base"), version: Some("1.1"), call: Some(call),
