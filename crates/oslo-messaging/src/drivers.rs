@@ -9,7 +9,9 @@ use oslo_messaging_core::config::DefaultConfig;
 use oslo_messaging_core::driver::Driver;
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
-use oslo_messaging_core::transport::{ReplyStyle, Transport, TransportOptions};
+#[cfg(feature = "rabbit")]
+use oslo_messaging_core::transport::ReplyStyle;
+use oslo_messaging_core::transport::{Transport, TransportOptions};
 use oslo_messaging_proto::url::TransportUrl;
 
 /// What a transport is made with, before the query of its URL has its say.
