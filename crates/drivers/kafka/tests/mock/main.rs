@@ -5,6 +5,7 @@
 mod commits;
 mod groups;
 mod listening;
+mod notify;
 mod python;
 mod security;
 mod sending;
