@@ -118,11 +118,18 @@ async fn a_notifier_and_a_listener_meet_on_kafka() {
     let mut ctx = Context::new();
     ctx.insert("user", "u-1").unwrap();
     let sure = notifier.prepare().confirmed().deadline(SOON);
-    sure.info(&ctx, "compute.create", &json!({"disk": 20})).await.unwrap();
+    sure.info(&ctx, "compute.create", &json!({"disk": 20}))
+        .await
+        .unwrap();
     let (priority, event_type, payload, _) = next(&told).await;
-    assert_eq!((priority, event_type.as_str()), (Priority::Info, "compute.create"));
+    assert_eq!(
+        (priority, event_type.as_str()),
+        (Priority::Info, "compute.create")
+    );
     assert_eq!(payload, json!({"disk": 20}));
-    sure.error(&ctx, "compute.fail", &json!(null)).await.unwrap();
+    sure.error(&ctx, "compute.fail", &json!(null))
+        .await
+        .unwrap();
     assert_eq!(next(&told).await.0, Priority::Error);
     // Nobody listens to this priority, and that is no fault.
     sure.audit(&ctx, "compute.audit", &json!(1)).await.unwrap();
@@ -147,9 +154,14 @@ async fn a_notification_is_requeued_until_it_is_handled() {
         .start()
         .await
         .unwrap();
-    let notifier = Notifier::builder(transport.clone()).topic("n").build().unwrap();
+    let notifier = Notifier::builder(transport.clone())
+        .topic("n")
+        .build()
+        .unwrap();
     let sure = notifier.prepare().confirmed().deadline(SOON);
-    sure.info(&Context::new(), "compute.create", &json!(7)).await.unwrap();
+    sure.info(&Context::new(), "compute.create", &json!(7))
+        .await
+        .unwrap();
     assert_eq!(next(&told).await.2, json!(7));
     assert_eq!(endpoint.failures.load(Ordering::Relaxed), 0);
     wait_for_place(kafka.servers(), "p", "n.info", 1).await;
@@ -164,7 +176,10 @@ async fn a_body_that_is_no_notification_is_passed_over() {
         kafka.create_topic(topic, 1).unwrap();
     }
     let raw = driver(&kafka.url(QUICK));
-    let transport = Transport::new(Arc::clone(&raw) as Arc<dyn Driver>, TransportOptions::default());
+    let transport = Transport::new(
+        Arc::clone(&raw) as Arc<dyn Driver>,
+        TransportOptions::default(),
+    );
     let (endpoint, told) = desk(0);
     let listener = NotificationListener::builder(transport.clone(), topics())
         .endpoint(endpoint)
@@ -172,11 +187,23 @@ async fn a_body_that_is_no_notification_is_passed_over() {
         .start()
         .await
         .unwrap();
-    for garbage in ["", "{", "[1]", "\u{0}", r#"{"oslo.version": "9.0", "oslo.message": "{}"}"#] {
+    for garbage in [
+        "",
+        "{",
+        "[1]",
+        "\u{0}",
+        r#"{"oslo.version": "9.0", "oslo.message": "{}"}"#,
+    ] {
         send(&raw, "n.info", garbage).await;
     }
-    let notifier = Notifier::builder(transport.clone()).topic("n").build().unwrap();
-    notifier.info(&Context::new(), "compute.create", &json!(1)).await.unwrap();
+    let notifier = Notifier::builder(transport.clone())
+        .topic("n")
+        .build()
+        .unwrap();
+    notifier
+        .info(&Context::new(), "compute.create", &json!(1))
+        .await
+        .unwrap();
     assert_eq!(next(&told).await.1, "compute.create");
     wait_for_place(kafka.servers(), "p", "n.info", 6).await;
     listener.stop().await;
@@ -197,7 +224,10 @@ async fn a_batch_is_handled_and_committed_together() {
         .start()
         .await
         .unwrap();
-    let notifier = Notifier::builder(transport.clone()).topic("n").build().unwrap();
+    let notifier = Notifier::builder(transport.clone())
+        .topic("n")
+        .build()
+        .unwrap();
     for n in 0..25 {
         notifier.info(&Context::new(), "measure", &n).await.unwrap();
     }
@@ -217,7 +247,7 @@ async fn a_batch_is_handled_and_committed_together() {
 async fn clients_and_servers_are_refused_before_anything_is_sent() {
     let transport = transport("kafka://127.0.0.1:1/");
     let client = RpcClient::new(transport.clone(), Target::topic("conductor"));
-    let answer = client.call::<(), _>(&Context::new(), "ping", ()).await;
+    let answer = client.call::<_, ()>(&Context::new(), "ping", ()).await;
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unsupported);
     let sent = client.cast(&Context::new(), "ping", ()).await;
     assert_eq!(sent.unwrap_err().kind(), ErrorKind::Unsupported);
