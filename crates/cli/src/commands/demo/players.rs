@@ -156,4 +156,8 @@ impl IntoFailure for NodeNotFound {
     fn module(&self) -> Cow<'_, str> {
         "omsg.demo".into()
     }
+
+    fn is_expected(&self) -> bool {
+        true
+    }
 }
