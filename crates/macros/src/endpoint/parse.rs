@@ -8,8 +8,8 @@ use syn::parse::ParseStream;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Expr, FnArg, GenericParam, Generics, Ident, ImplItem, ImplItemFn, ItemImpl, LitStr,
-    Meta, Pat, PatType, ReturnType, Token, Type,
+    Attribute, Expr, ExprLit, FnArg, GenericParam, Generics, Ident, ImplItem, ImplItemFn, ItemImpl,
+    Lit, LitStr, Meta, Pat, PatType, ReturnType, Token, Type,
 };
 
 /// The methods of a block, and whose they are.
@@ -347,7 +347,17 @@ impl Options {
                 self.blocks = true;
                 Ok(())
             } else if meta.path.is_ident("limit") {
-                self.limit = Some(meta.value()?.parse()?);
+                let limit: Expr = meta.value()?.parse()?;
+                if let Expr::Lit(ExprLit {
+                    lit: Lit::Int(number),
+                    ..
+                }) = &limit
+                    && number.base10_parse::<u64>().is_ok_and(|number| number == 0)
+                {
+                    let text = "with a limit of 0 the method would never run";
+                    return Err(syn::Error::new(number.span(), text));
+                }
+                self.limit = Some(limit);
                 Ok(())
             } else if meta.path.is_ident("name") {
                 let name: LitStr = meta.value()?.parse()?;

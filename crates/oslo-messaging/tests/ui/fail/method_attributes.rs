@@ -22,6 +22,9 @@ impl Conductor {
     fn g(&self) -> Result<(), String> {
         Ok(())
     }
+
+    #[rpc(limit = 0)]
+    fn h(&self) {}
 }
 
 fn main() {}
