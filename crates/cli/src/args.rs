@@ -150,6 +150,10 @@ pub(crate) enum Command {
     Cast(Cast),
     /// Ask whether a server answers, and how fast
     Ping(Ping),
+    /// Tell listeners something
+    Notify(Notify),
+    /// Show notifications as they come
+    Listen(Listen),
     /// Measure rates, latencies and CPU time, and compare them with an older run
     Bench(Bench),
     /// The servers of `omsg bench`, in a process of their own
@@ -356,6 +360,113 @@ pub(crate) struct Ping {
     /// Pause between pings
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "0.2")]
     pub(crate) interval: Duration,
+}
+
+/// `omsg notify`
+#[derive(clap::Args)]
+#[command(after_help = "\
+PAYLOAD is JSON, or a string where it is not; @FILE reads it from a file. `-` sends a notification for each line of \
+standard input, each line being the JSON of a payload; --lines does the same with a file.
+
+The bus has taken the notification when omsg ends: it waits in the topic's queue until a listener comes.")]
+pub(crate) struct Notify {
+    /// Topic; several with commas
+    #[arg(value_name = "TOPIC,…")]
+    pub(crate) topics: String,
+
+    /// What kind of thing happened, such as compute.instance.create.end
+    pub(crate) event_type: String,
+
+    /// What happened
+    #[arg(required_unless_present = "lines")]
+    pub(crate) payload: Option<String>,
+
+    /// A notification for each line of this file
+    #[arg(long, value_name = "FILE", conflicts_with = "payload")]
+    pub(crate) lines: Option<PathBuf>,
+
+    /// Who says so [default: omsg and the name of this host]
+    #[arg(long, value_name = "ID")]
+    pub(crate) publisher_id: Option<String>,
+
+    /// audit, critical, debug, error, info, sample or warn
+    #[arg(short, long, default_value = "info")]
+    pub(crate) priority: String,
+
+    /// Format: messaging (1.0) or messagingv2 (2.0, in an envelope)
+    #[arg(long, value_name = "NAME", default_value = "messagingv2", value_parser = ["messaging", "messagingv2"])]
+    pub(crate) driver: String,
+
+    /// Request context, a JSON object; @FILE reads it from a file. Sent without secrets, as services do
+    #[arg(long, value_name = "JSON")]
+    pub(crate) context: Option<String>,
+
+    /// How long to wait for the bus
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    pub(crate) timeout: Duration,
+
+    /// How often to try again when sending fails; -1 is until the time is up
+    #[arg(long, value_name = "N", allow_hyphen_values = true, default_value_t = -1,
+          value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
+    pub(crate) retry: i64,
+}
+
+/// `omsg listen`
+#[derive(clap::Args)]
+#[command(after_help = "\
+Without --pool and --take nothing is taken from anybody: omsg has a pool of its own, which gets a copy of what comes from \
+now on and is deleted at the end. --pool joins the listeners of a pool and shares with them; --take takes what \
+listeners without a pool would get, and what waits for them.
+
+Expressions are anchored at the start, as those of oslo.messaging's filters are.")]
+pub(crate) struct Listen {
+    /// Topics
+    #[arg(value_name = "TOPIC", required = true)]
+    pub(crate) topics: Vec<String>,
+
+    /// Exchange [default: the bus's own, `openstack`]
+    #[arg(long)]
+    pub(crate) exchange: Option<String>,
+
+    /// Only this priority; can be given again [default: all]
+    #[arg(short, long)]
+    pub(crate) priority: Vec<String>,
+
+    /// Only event types that match
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) event_type: Option<String>,
+
+    /// Only publishers that match
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) publisher_id: Option<String>,
+
+    /// Only payloads with a member that matches; can be given again
+    #[arg(long = "where", value_name = "KEY=REGEX")]
+    pub(crate) payload: Vec<String>,
+
+    /// Share with the listeners of this pool
+    #[arg(long, value_name = "NAME", conflicts_with = "take")]
+    pub(crate) pool: Option<String>,
+
+    /// Take what listeners without a pool would get
+    #[arg(long)]
+    pub(crate) take: bool,
+
+    /// End after so many
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// End after so long
+    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) duration: Option<Duration>,
+
+    /// Begin with what was sent so long ago, where the bus keeps it (Kafka)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) since: Option<Duration>,
+
+    /// How long to wait for the bus at the start
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    pub(crate) timeout: Duration,
 }
 
 /// `omsg bench`

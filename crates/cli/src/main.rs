@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command, Global};
-use crate::commands::{bench, call, cast, config, demo, ping, serve};
+use crate::commands::{bench, call, cast, config, demo, listen, notify, ping, serve};
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
 use crate::settings::{Environment, Resolver};
@@ -71,6 +71,14 @@ fn run(
         Command::Call(typed) => block_on(one_thread(), call::run(resolver()?.call(typed)?, output)),
         Command::Cast(typed) => block_on(one_thread(), cast::run(resolver()?.cast(typed)?, output)),
         Command::Ping(typed) => block_on(one_thread(), ping::run(resolver()?.ping(typed)?, output)),
+        Command::Notify(typed) => block_on(
+            one_thread(),
+            notify::run(resolver()?.notify(typed)?, output),
+        ),
+        Command::Listen(typed) => block_on(
+            many_threads(),
+            listen::run(resolver()?.listen(typed)?, output),
+        ),
         Command::Config(typed) => {
             config::run(settings::config(typed, &global, environment)?, output)
         }
@@ -86,7 +94,7 @@ fn run(
 }
 
 fn start_logs(typed: &Args, environment: &Environment) -> Result<(), Problem> {
-    let is_server = matches!(typed.command, Command::Serve(_));
+    let is_server = matches!(typed.command, Command::Serve(_) | Command::Listen(_));
     let filter = settings::log_filter(&typed.global, environment, is_server);
     let filter = EnvFilter::try_new(&filter).map_err(|fault| {
         Problem::usage(format!(

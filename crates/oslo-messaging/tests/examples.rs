@@ -16,6 +16,7 @@ examples! {
     client = "../../../examples/client.rs",
     typed_errors = "../../../examples/typed_errors.rs",
     fanout = "../../../examples/fanout.rs",
+    notifications = "../../../examples/notifications.rs",
     call_monitor = "../../../examples/call_monitor.rs",
     serializer = "../../../examples/serializer.rs",
     typed_client = "../../../examples/typed_client.rs",
@@ -96,4 +97,9 @@ fn blocking_runs() {
 #[test]
 fn resilient_runs() {
     resilient::main().unwrap();
+}
+
+#[test]
+fn notifications_runs() {
+    notifications::main().unwrap();
 }

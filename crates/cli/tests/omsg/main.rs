@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod memory;
+mod notifications;
 mod rabbit;
 mod run;
 mod unreachable;

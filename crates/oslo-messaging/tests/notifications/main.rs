@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod from_python;
+mod rate;
 mod to_python;
 mod trouble;
 
