@@ -164,7 +164,7 @@ impl Transport {
     /// println!("{:?}", transport.health());
     /// # }
     /// ```
-    pub fn health(&self) -> crate::Health {
+    pub fn health(&self) -> oslo_messaging_core::driver::Health {
         self.inner.health()
     }
 
