@@ -28,3 +28,6 @@ pub(crate) fn expand(attribute: TokenStream, description: TokenStream) -> TokenS
         (Err(error), _) | (_, Err(error)) => error.into_compile_error(),
     }
 }
+
+#[cfg(test)]
+mod tests;

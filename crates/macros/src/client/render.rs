@@ -90,9 +90,9 @@ fn method(method: &Method, visibility: &Visibility) -> TokenStream {
     quote! {
         #(#attributes)*
         #visibility async fn #ident<#parameters>(&self, #context, #(#inputs),*) -> #output #clause {
-            let mut arguments = ::oslo_messaging::__private::Arguments::default();
+            let mut __arguments = ::oslo_messaging::__private::Arguments::default();
             #(#puts)*
-            let client = self.client.prepare() #options;
+            let __client = self.client.prepare() #options;
             #send
         }
     }
@@ -114,7 +114,7 @@ fn put(argument: &Argument, method: &str) -> TokenStream {
     } = argument;
     let name = ident.unraw().to_string();
     let put = quote_spanned! {ty.span()=>
-        arguments.put(#method, #name, &#ident)?;
+        __arguments.put(#method, #name, &#ident)?;
     };
     if *optional {
         quote! {
@@ -154,24 +154,24 @@ fn send(method: &Method, ctx: &TokenStream) -> TokenStream {
     let name = &method.name;
     match (&method.answer, method.verb) {
         (Answer::Nothing, Verb::Call) => quote! {
-            client
-                .call::<_, ::oslo_messaging::__private::Anything>(#ctx, #name, arguments)
+            __client
+                .call::<_, ::oslo_messaging::__private::Anything>(#ctx, #name, __arguments)
                 .await
                 .map(|_| ())
         },
         (Answer::Result(_), Verb::Call) => quote! {
-            client
-                .call(#ctx, #name, arguments)
+            __client
+                .call(#ctx, #name, __arguments)
                 .await
                 .map_err(::core::convert::Into::into)
         },
-        (Answer::Value(_), Verb::Call) => quote!(client.call(#ctx, #name, arguments).await),
+        (Answer::Value(_), Verb::Call) => quote!(__client.call(#ctx, #name, __arguments).await),
         (Answer::Result(_), _) => quote! {
-            client
-                .cast(#ctx, #name, arguments)
+            __client
+                .cast(#ctx, #name, __arguments)
                 .await
                 .map_err(::core::convert::Into::into)
         },
-        _ => quote!(client.cast(#ctx, #name, arguments).await),
+        _ => quote!(__client.cast(#ctx, #name, __arguments).await),
     }
 }
