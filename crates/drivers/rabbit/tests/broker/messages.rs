@@ -91,7 +91,7 @@ async fn queues_of_a_server_are_those_of_the_reference_but_for_its_own_which_is_
             && (refused || queue.consumers == 1))
     );
     assert_eq!(queues[2].arguments["x-expires"], 1_800_000);
-    assert_eq!(queues[0].arguments.is_empty(), !refused);
+    assert_eq!(is_quorum(&queues[0]), refused);
     assert_eq!(driver.health().consumers, 3);
 
     // An orderly close deletes the own fanout queue and leaves the others (spec 4.7).

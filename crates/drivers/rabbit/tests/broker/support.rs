@@ -239,3 +239,9 @@ pub(crate) async fn limit_messages(broker: &Broker, bytes: u32) {
         .await
         .unwrap();
 }
+
+/// Whether it was declared as a quorum queue. RabbitMQ 4 lists classic ones with their type as well.
+pub(crate) fn is_quorum(queue: &Queue) -> bool {
+    let kind = queue.arguments.get("x-queue-type");
+    kind.and_then(|kind| kind.as_str()) == Some("quorum")
+}

@@ -239,7 +239,7 @@ async fn default_options_work_whether_the_broker_takes_transient_queues_or_not()
     assert_eq!(answers.body().await, "answer");
     let topic = vhost.queue("topic-a").await.unwrap().unwrap();
     assert_eq!(topic.durable, refuses);
-    assert_eq!(topic.arguments.contains_key("x-queue-type"), refuses);
+    assert_eq!(is_quorum(&topic), refuses);
     // What exists is used as it is, whoever made it.
     let second = driver_again(&vhost).await;
     if refuses {
