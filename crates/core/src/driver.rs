@@ -44,7 +44,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// ```
 /// use std::sync::Arc;
 /// use oslo_messaging_core::driver::{
-///     BoxFuture, Capabilities, Driver, Health, Inbox, Listener, Outgoing, Subscription,
+///     BoxFuture, Capabilities, Driver, Health, Inbox, Listener, Outgoing, Retry, Subscription,
 /// };
 /// use oslo_messaging_core::error::{Error, ErrorKind, Result};
 /// use oslo_messaging_core::events::Events;
@@ -79,6 +79,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// let abyss: Arc<dyn Driver> = Arc::new(Abyss);
 /// assert!(abyss.capabilities().rpc && !abyss.health().connected);
 /// assert_eq!(abyss.events().next().await, None);
+/// // A bus that has no connections is reached at once.
+/// assert!(abyss.reach(Retry::Never).await.is_ok());
 /// abyss.close().await;
 /// # }
 /// ```

@@ -92,6 +92,23 @@ impl From<&DefaultConfig> for TransportOptions {
 /// A way to the bus. Clones are handles on the same connections.
 ///
 /// Making one does not connect; the first operation does.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::sync::Arc;
+/// use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
+/// use oslo_messaging_core::transport::{Transport, TransportOptions};
+///
+/// let driver = Arc::new(MemoryDriver::new(MemoryBroker::new()));
+/// let transport = Transport::new(driver, TransportOptions::default());
+/// assert!(transport.capabilities().rpc && transport.driver().capabilities().rpc);
+/// assert_eq!(transport.options().executor_thread_pool_size.get(), 64);
+/// assert!(transport.health().connected);
+/// assert_eq!(transport.calls_in_flight(), 0);
+/// transport.close().await;
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Transport {
     inner: Arc<Inner>,

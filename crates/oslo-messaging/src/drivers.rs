@@ -59,6 +59,15 @@ impl Default for ConnectOptions {
 }
 
 /// What [`connect`] takes: a URL as text, or one that was read already (parity TR1).
+///
+/// ```
+/// use oslo_messaging::{IntoTransportUrl, TransportUrl};
+///
+/// let url: TransportUrl = "rabbit://broker/".into_transport_url()?;
+/// assert_eq!((&url).into_transport_url()?, url);
+/// assert!("no url".into_transport_url().is_err());
+/// # Ok::<(), oslo_messaging::Error>(())
+/// ```
 pub trait IntoTransportUrl {
     /// The URL.
     ///
@@ -123,6 +132,15 @@ impl IntoTransportUrl for String {
 ///
 /// # Cancellation
 /// Safe: nothing is left behind.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> oslo_messaging::Result<()> {
+/// let transport = oslo_messaging::connect("memory://cell-1?rpc_response_timeout=5").await?;
+/// assert_eq!(transport.options().rpc_response_timeout.as_secs(), 5);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn connect(url: impl IntoTransportUrl) -> Result<Transport> {
     connect_with(url, ConnectOptions::default()).await
 }

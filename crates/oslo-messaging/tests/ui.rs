@@ -23,3 +23,8 @@ fn what_happens_once_cannot_be_asked_for_twice_and_a_url_is_text() {
 fn error_types_that_are_no_exceptions_are_refused_with_a_reason() {
     trybuild::TestCases::new().compile_fail("tests/ui/remote_fail/*.rs");
 }
+
+#[test]
+fn traits_that_describe_no_client_are_refused_with_a_reason() {
+    trybuild::TestCases::new().compile_fail("tests/ui/client_fail/*.rs");
+}

@@ -1,5 +1,5 @@
 //! Whether every public item of the published crates is shown in use: by a code block of its own documentation, or by
-//! one of the same file that names it (a method as `.method` or `Type::method`). `cargo test` compiles and runs those.
+//! one of the same file that names it (a method as `.method`, `Type::method` or, in an impl, `fn method`). `cargo test` compiles and runs those.
 //!
 //! What `pub` means is left to the compiler: the lint `unreachable_pub` is an error here, so that a `pub` item can be
 //! reached from outside. Fields, variants, modules, re-exports and what trait impls repeat need no example of their own.
@@ -10,15 +10,24 @@ use std::path::{Path, PathBuf};
 use syn::{Attribute, Expr, ImplItem, Item, Lit, Meta, TraitItem, Visibility};
 
 /// The published libraries.
-const CRATES: [&str; 3] = ["proto", "config", "amqp"];
+const CRATES: [&str; 7] = [
+    "proto",
+    "amqp",
+    "core",
+    "config",
+    "drivers/rabbit",
+    "drivers/kafka",
+    "oslo-messaging",
+];
 
 /// Tests, and what is public for macros and benchmarks only and hidden from the documentation.
-const UNSHOWN: [&str; 5] = [
+const UNSHOWN: [&str; 6] = [
     "tests.rs",
     "tls_tests.rs",
     "testing.rs",
     "internals.rs",
     "private.rs",
+    "private_remote.rs",
 ];
 
 #[test]
@@ -159,7 +168,10 @@ impl Public {
         !self.example.is_empty()
             || match &self.owner {
                 Some(owner) => {
-                    named(&format!(".{}", self.ident)) || named(&format!("{owner}::{}", self.ident))
+                    let forms = [".", &format!("{owner}::"), "fn "];
+                    forms
+                        .iter()
+                        .any(|form| named(&format!("{form}{}", self.ident)))
                 }
                 None => named(&self.ident),
             }

@@ -33,6 +33,18 @@ use crate::transport::Transport;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A notifier to be.
+///
+/// ```
+/// use oslo_messaging_core::memory::MemoryBroker;
+/// use oslo_messaging_core::notify::{Notifier, NotifierBuilder};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> oslo_messaging_core::error::Result<()> {
+/// let builder: NotifierBuilder = Notifier::builder(MemoryBroker::new().transport());
+/// let notifier = builder.publisher_id("compute.node-1").drivers(["messagingv2"]).build()?;
+/// # drop(notifier);
+/// # Ok(()) }
+/// ```
 #[must_use = "a notifier works only when it is built"]
 pub struct NotifierBuilder {
     transport: Transport,

@@ -105,6 +105,13 @@ struct Looked {
 type Stamp = (SystemTime, u64);
 
 /// A routing sink to be.
+///
+/// ```
+/// use oslo_messaging_core::notify::RoutingSink;
+///
+/// // A file that is not there is told when the sink is built, not with the first notification.
+/// assert!(RoutingSink::builder("/nowhere/routing.yaml").build().is_err());
+/// ```
 #[must_use = "a sink routes only when it is built"]
 pub struct RoutingSinkBuilder {
     file: PathBuf,

@@ -45,7 +45,8 @@ pub struct Posting<'a> {
 /// ```
 /// use oslo_messaging_core::driver::BoxFuture;
 /// use oslo_messaging_core::error::Result;
-/// use oslo_messaging_core::notify::{Posting, Sink};
+/// use oslo_messaging_core::notify::{NotifierStats, Posting, Sink};
+/// use tokio::time::Instant;
 ///
 /// /// Prints the types of events.
 /// struct Print;
@@ -62,6 +63,14 @@ pub struct Posting<'a> {
 ///         })
 ///     }
 /// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// // What a sink need not say itself: it keeps nothing back.
+/// let now = Instant::now();
+/// assert_eq!(Print.stats(), NotifierStats::default());
+/// assert_eq!((Print.flush(now).await, Print.close(now).await), (0, 0));
+/// # }
 /// ```
 pub trait Sink: Send + Sync + 'static {
     /// Its name, as the option `driver` and routing files have it.

@@ -52,6 +52,39 @@ pub(crate) mod send;
 /// client.prepare().fanout(true).cast(&ctx, "forget", Ping { host: "node-7" }).await?;
 /// # Ok(()) }
 /// ```
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> oslo_messaging_core::error::Result<()> {
+/// use std::time::Duration;
+/// use oslo_messaging_core::context::Context;
+/// use oslo_messaging_core::driver::Retry;
+/// use oslo_messaging_core::error::ErrorKind;
+/// use oslo_messaging_core::memory::MemoryBroker;
+/// use oslo_messaging_core::rpc::RpcClient;
+/// use oslo_messaging_core::serializer::NoOpSerializer;
+/// use oslo_messaging_core::target::Target;
+///
+/// let client = RpcClient::new(MemoryBroker::new().transport(), Target::new())
+///     .topic("compute")
+///     .exchange("nova")
+///     .namespace("agent")
+///     .version("1.2")
+///     .version_cap("1.3")
+///     .timeout(Duration::from_millis(5))
+///     .call_monitor_timeout(Duration::from_secs(30))
+///     .retry(Retry::Times(2))
+///     .at_least_once(true)
+///     .resend(false)
+///     .serializer(NoOpSerializer);
+/// assert_eq!(client.target().namespace_name(), Some("agent"));
+/// assert!(client.can_send_version("1.3")? && !client.can_send_version("1.4")?);
+/// // Nobody serves that topic, and nothing is lost in silence.
+/// let error = client.call_raw(&Context::new(), "ping", ()).await.unwrap_err();
+/// assert!(matches!(error.kind(), ErrorKind::Undeliverable | ErrorKind::Timeout), "{error}");
+/// assert_eq!(client.transport().calls_in_flight(), 0);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct RpcClient {
     transport: Transport,

@@ -429,6 +429,19 @@ impl ForeignServer {
     ///
     /// # Cancellation
     /// Dropping the future leaves open whether it goes out.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use oslo_messaging_core::rpc::foreign::ForeignServer;
+    ///
+    /// async fn show_life(server: &ForeignServer, reply_queue: &str, msg_id: &str) {
+    ///     // More may be unanswered while this one takes its time.
+    ///     server.widen(128.try_into().unwrap());
+    ///     if !server.heartbeat(reply_queue, msg_id, Duration::from_secs(1)).await {
+    ///         println!("nobody waits any more");
+    ///     }
+    /// }
+    /// ```
     pub async fn heartbeat(&self, reply_queue: &str, msg_id: &str, within: Duration) -> bool {
         let to = ReplyTo {
             queue: reply_queue.to_owned(),

@@ -12,6 +12,14 @@ use serde::Deserialize;
 const MAX_EXPANDED: u64 = 512 * 1024 * 1024;
 
 /// A compression for what is sent, option `kombu_compression`.
+///
+/// ```
+/// use oslo_messaging_rabbit::config::Compression;
+/// use oslo_messaging_rabbit::config::RabbitConfig;
+///
+/// let mut config = RabbitConfig::default();
+/// config.kombu_compression = Some(Compression::Gzip);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub enum Compression {

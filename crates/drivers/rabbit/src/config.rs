@@ -15,7 +15,7 @@ use oslo_messaging_config::table::Options;
 use oslo_messaging_config::value::OptionValue;
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 
-use crate::compress::Compression;
+pub use crate::compress::Compression;
 
 /// The most any RabbitMQ takes, whatever its `max_message_size`.
 pub(crate) const MAX_MESSAGE_SIZE: u32 = 512 << 20;
@@ -148,6 +148,13 @@ options! {
 }
 
 /// SASL mechanism of option `rabbit_login_method`.
+///
+/// ```
+/// use oslo_messaging_rabbit::config::{LoginMethod, RabbitConfig};
+///
+/// let config = RabbitConfig::from_query(&[("rabbit_login_method".into(), "PLAIN".into())]).unwrap();
+/// assert_eq!(config.rabbit_login_method, LoginMethod::Plain);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[non_exhaustive]
 pub enum LoginMethod {
@@ -167,6 +174,13 @@ pub enum LoginMethod {
 }
 
 /// Choice of the next broker, option `kombu_failover_strategy`.
+///
+/// ```
+/// use oslo_messaging_rabbit::config::{FailoverStrategy, RabbitConfig};
+///
+/// let mut config = RabbitConfig::default();
+/// config.kombu_failover_strategy = FailoverStrategy::Shuffle;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[non_exhaustive]
 pub enum FailoverStrategy {
@@ -183,6 +197,14 @@ pub enum FailoverStrategy {
 ///
 /// No peer ever declares a reply queue or the fanout queue of another process, so their form is each
 /// process's own choice.
+///
+/// ```
+/// use oslo_messaging_rabbit::config::{PrivateQueues, RabbitConfig};
+///
+/// let mut config = RabbitConfig::default();
+/// assert_eq!(config.private_queues, PrivateQueues::Classic);
+/// config.private_queues = PrivateQueues::Reference;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[non_exhaustive]
 pub enum PrivateQueues {
@@ -332,6 +354,15 @@ impl RabbitConfig {
     /// # Errors
     /// [`ErrorKind::Config`] naming the key, and what is allowed, for a key that is no option and for
     /// a value its type does not take.
+    ///
+    /// ```
+    /// use oslo_messaging_rabbit::config::RabbitConfig;
+    ///
+    /// let mut config = RabbitConfig::default();
+    /// config.rabbit_quorum_queue = true;
+    /// config.apply_query(&[("rabbit_quorum_queue".into(), "false".into())]).unwrap();
+    /// assert!(!config.rabbit_quorum_queue);
+    /// ```
     pub fn apply_query(&mut self, query: &[(String, String)]) -> Result<()> {
         for (name, value) in query {
             self.set(name, std::slice::from_ref(value))
@@ -345,6 +376,15 @@ impl RabbitConfig {
     /// # Errors
     /// [`ErrorKind::Config`] for values and combinations that cannot work, [`ErrorKind::Unsupported`]
     /// for those this build does not do; both name the options and the way out.
+    ///
+    /// ```
+    /// use oslo_messaging_rabbit::config::RabbitConfig;
+    ///
+    /// let mut config = RabbitConfig::default();
+    /// assert!(config.validate().is_ok());
+    /// config.rabbit_stream_fanout = true;
+    /// assert!(config.validate().is_err(), "a stream cannot be consumed without a prefetch");
+    /// ```
     pub fn validate(&self) -> Result<()> {
         self.check_ranges().map_err(refused)?;
         self.validate_combinations()?;

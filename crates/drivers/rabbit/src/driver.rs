@@ -31,6 +31,22 @@ use crate::pulse::Pulse;
 /// to the next broker if there are several, and sets up all subscriptions again under their old names.
 ///
 /// Must be used inside a tokio runtime.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> oslo_messaging_core::error::Result<()> {
+/// use oslo_messaging_core::driver::Driver;
+/// use oslo_messaging_proto::TransportUrl;
+/// use oslo_messaging_rabbit::config::RabbitConfig;
+/// use oslo_messaging_rabbit::driver::RabbitDriver;
+///
+/// let url = TransportUrl::parse("rabbit://nova:secret@broker-1,nova:secret@broker-2/").unwrap();
+/// let driver = RabbitDriver::new(&url, RabbitConfig::default(), "nova")?;
+/// // Nothing has been connected yet.
+/// assert!(driver.health().host.is_none());
+/// driver.close().await;
+/// # Ok(()) }
+/// ```
 pub struct RabbitDriver {
     publisher: Publisher,
     consumers: Consumers,

@@ -1,0 +1,6 @@
+use oslo_messaging::client;
+
+#[client]
+struct Conductor;
+
+fn main() {}
