@@ -8,6 +8,8 @@ pub mod blocking;
 #[cfg(feature = "config-file")]
 pub mod config;
 mod drivers;
+#[cfg(feature = "http-layer")]
+mod http_layer;
 #[cfg(feature = "tracing-layer")]
 mod log_layer;
 mod signal;
@@ -55,6 +57,8 @@ pub use oslo_messaging_rabbit as rabbit;
 #[cfg(feature = "config-file")]
 pub use crate::config::{Config, connect_config, connect_config_notifications};
 pub use crate::drivers::{ConnectOptions, IntoTransportUrl, connect, connect_with};
+#[cfg(feature = "http-layer")]
+pub use crate::http_layer::{RequestNotification, RequestNotificationLayer};
 #[cfg(feature = "tracing-layer")]
 pub use crate::log_layer::{LogPublisher, NotificationLayer};
 pub use crate::signal::shutdown_signal;

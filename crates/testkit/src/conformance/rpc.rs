@@ -142,7 +142,11 @@ impl Probe {
 
 fn failure() -> RemoteError {
     let failure = RemoteError::new("Überlauf", "conformance.errors", "zu voll: 日本")
-        .with_traceback(vec!["Traceback\n".to_owned(), "  line 1\n".to_owned()])
+        .with_traceback(vec![
+            "Traceback\n".to_owned(),
+            "  line 1\n".to_owned(),
+            "conformance.errors.Überlauf: zu voll: 日本\n".to_owned(),
+        ])
         .with_args(&("zu voll", 7));
     let failure =
         failure.and_then(|failure| failure.with_kwargs(&BTreeMap::from([("wo", "Gefäß")])));
