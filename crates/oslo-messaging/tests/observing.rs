@@ -513,7 +513,7 @@ async fn traces_go_to_opentelemetry_of_python_and_come_from_there_with_the_same_
         return;
     };
     if answers[0] == "missing" {
-        println!("{TEST}: skipped: the Python environment has no opentelemetry-sdk");
+        skip(TEST, "the Python environment has no opentelemetry-sdk");
         return;
     }
     let attributes = |span: &HashMap<String, String>, of: &serde_json::Value| {
