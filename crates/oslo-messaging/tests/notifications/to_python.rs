@@ -148,8 +148,8 @@ async fn python_requeues_batches_filters_and_pools_what_we_send() {
         .await
         .unwrap();
     // The pool had a copy; the queue of those without a pool keeps its own.
-    let own = vhost.queue("notifications.error").await.unwrap().unwrap();
-    assert_eq!(own.messages, 3);
+    let own = vhost.wait_for_queue("notifications.error", |queue| queue.messages == 3);
+    own.await.unwrap();
     transport.close().await;
     python.close().await.unwrap();
     vhost.delete().await.unwrap();
