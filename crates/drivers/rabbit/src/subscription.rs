@@ -80,6 +80,8 @@ struct History {
     failures: u32,
     /// Of those, connections the broker closed over it.
     offences: u32,
+    /// It is known that the broker refuses transient queues.
+    refused: bool,
     losses: Losses,
     /// The address the owner knows.
     address: Option<String>,
@@ -305,8 +307,11 @@ impl SubscriptionTask {
         }
         if let End::Closed(error) = &fault.end {
             let internal = is_internal(error);
+            // A refusal of transient queues is learnt from, and none is declared again: that is a reason to go on at once.
+            let refused = self.census.facts.transient_refused();
+            let learnt = internal && refused && !std::mem::replace(&mut history.refused, refused);
             // The connection of all subscriptions went with it.
-            history.offences += u32::from(internal);
+            history.offences += u32::from(internal && !learnt);
             let worn_out = internal && history.offences >= INTERNAL_ERRORS;
             if self.ready.is_some() && (is_final_for_listener(error) || worn_out) {
                 let mut told = listen_error(error.clone(), self.place(&fault, session))
