@@ -218,7 +218,7 @@ async fn what_kafka_does_not_carry_is_refused_without_connecting() {
 async fn closing_ends_sends_that_cannot_go_out_and_flushes_those_that_can() {
     let kafka = MockKafka::start(1).unwrap();
     kafka.create_topic("n.info", 1).unwrap();
-    let slow = driver(&kafka.url("?producer_batch_timeout=60"));
+    let slow = driver(&kafka.url("?producer_batch_timeout=60&delivery_timeout=90"));
     let (began, mut first) = (Instant::now(), Box::pin(slow.send(message("n.info", "1"))));
     // In the library's queue, where it waits for others to go with it; the end does not wait for them.
     let none = timeout(Duration::from_millis(500), &mut first).await;
