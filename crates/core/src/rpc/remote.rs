@@ -63,8 +63,8 @@ pub trait FromRemote: Sized {
     /// #     }
     /// # }
     /// let late = Error::new(ErrorKind::Timeout, "no reply");
-    /// let Err(same) = Refused::from_error(late) else { unreachable!() };
-    /// assert_eq!(same.kind(), ErrorKind::Timeout);
+    /// let same = Refused::from_error(late).err();
+    /// assert_eq!(same.map(|error| error.kind()), Some(ErrorKind::Timeout));
     /// ```
     fn from_error(error: Error) -> Result<Self> {
         match error.remote().and_then(Self::from_remote) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::pairs::{Ask, POLICIES, Peers, assert_alike, brief, told};
+use crate::pairs::{Ask, POLICIES, Peers, brief};
 
 fn table() -> Vec<Ask> {
     let mut table = Vec::new();
@@ -72,28 +72,6 @@ async fn every_pair_reaches_the_same_methods_under_every_policy_namespace_and_ve
         );
     }
 
-    let ours: Vec<Json> = peers
-        .python_to("rust", &table)
-        .await
-        .iter()
-        .map(brief)
-        .collect();
-    assert_alike("Python to Rust", &table, &right, &ours);
-    let ours: Vec<Json> = peers
-        .rust_to("python", &table)
-        .await
-        .iter()
-        .map(told)
-        .collect();
-    assert_alike("Rust to Python", &table, &right, &ours);
-    let ours: Vec<Json> = peers
-        .rust_to("rust", &table)
-        .await
-        .iter()
-        .map(told)
-        .collect();
-    assert_alike("Rust to Rust", &table, &right, &ours);
-    let ours: Vec<Json> = peers.in_memory(&table).await.iter().map(told).collect();
-    assert_alike("Rust to Rust in memory", &table, &right, &ours);
+    peers.assert_every_pair(&table, &right).await;
     peers.end().await;
 }

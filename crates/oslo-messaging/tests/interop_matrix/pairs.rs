@@ -202,6 +202,21 @@ impl Peers {
         outcomes.await.expect("Python calls")
     }
 
+    /// Every pair with a Rust peer in it, over the broker and in memory, does as a Python pair does.
+    pub(crate) async fn assert_every_pair(&self, table: &[Ask], right: &[Json]) {
+        let answers = self.python_to("rust", table).await;
+        let ours: Vec<Json> = answers.iter().map(brief).collect();
+        assert_alike("Python to Rust", table, right, &ours);
+        for (pair, outcomes) in [
+            ("Rust to Python", self.rust_to("python", table).await),
+            ("Rust to Rust", self.rust_to("rust", table).await),
+            ("Rust to Rust in memory", self.in_memory(table).await),
+        ] {
+            let ours: Vec<Json> = outcomes.iter().map(told).collect();
+            assert_alike(pair, table, right, &ours);
+        }
+    }
+
     /// What a Rust caller gets of the servers of `whose` on RabbitMQ, in order.
     pub(crate) async fn rust_to(&self, whose: &str, table: &[Ask]) -> Vec<Result<Json>> {
         ask_all(&self.rabbit, whose, table).await

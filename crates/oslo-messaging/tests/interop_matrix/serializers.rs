@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::pairs::{Ask, Peers, SERIALIZERS, assert_alike, brief, told};
+use crate::pairs::{Ask, Peers, SERIALIZERS, brief};
 
 fn table() -> Vec<Ask> {
     let contexts = [
@@ -62,28 +62,6 @@ async fn every_pair_sees_the_same_values_and_contexts_through_every_pair_of_seri
     assert!(seen("none", "own").contains("stamp") && !seen("none", "none").contains("stamp"));
     assert!(seen("context", "none").contains("user_identity"));
 
-    let ours: Vec<Json> = peers
-        .python_to("rust", &table)
-        .await
-        .iter()
-        .map(brief)
-        .collect();
-    assert_alike("Python to Rust", &table, &right, &ours);
-    let ours: Vec<Json> = peers
-        .rust_to("python", &table)
-        .await
-        .iter()
-        .map(told)
-        .collect();
-    assert_alike("Rust to Python", &table, &right, &ours);
-    let ours: Vec<Json> = peers
-        .rust_to("rust", &table)
-        .await
-        .iter()
-        .map(told)
-        .collect();
-    assert_alike("Rust to Rust", &table, &right, &ours);
-    let ours: Vec<Json> = peers.in_memory(&table).await.iter().map(told).collect();
-    assert_alike("Rust to Rust in memory", &table, &right, &ours);
+    peers.assert_every_pair(&table, &right).await;
     peers.end().await;
 }

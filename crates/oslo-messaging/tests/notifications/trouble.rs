@@ -273,6 +273,7 @@ async fn a_duplicate_is_acknowledged_and_holds_no_place() {
         })
         .await
         .unwrap();
+    // That nothing comes shows only after a while.
     tokio::time::sleep(SOON).await;
     assert!(hears.try_recv().is_err());
     listening.stop().await;

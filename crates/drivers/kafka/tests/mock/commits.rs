@@ -27,6 +27,7 @@ async fn a_message_is_committed_once_it_and_all_before_it_are_handled() {
     let (one, two, three) = (taker.take().await, taker.take().await, taker.take().await);
     two.ack();
     three.ack();
+    // Longer than a commit takes to show: nothing may be committed past what is unhandled.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(
         committed(kafka.servers(), "a", "n.info"),
