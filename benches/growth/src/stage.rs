@@ -1,0 +1,144 @@
+//! What every measurement needs: a broker, and worker processes on a virtual host of their own.
+
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use oslo_messaging_testkit::rabbit::node::Node;
+use oslo_messaging_testkit::rabbit::vhost::Vhost;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::usage::cpu_ns_of;
+use crate::worker::{Order, Told};
+
+/// No order takes longer.
+const ORDER_LIMIT: Duration = Duration::from_secs(300);
+/// Memory of the broker's processes counts after each has collected its garbage: what is live, not what is lying about.
+const MEMORY: &str =
+    "begin [erlang:garbage_collect(P) || P <- erlang:processes()], erlang:memory(total) end";
+
+/// A broker that nobody else uses.
+pub(crate) struct Stage {
+    node: Node,
+    process: u32,
+}
+
+impl Stage {
+    /// Starts a broker that takes as many connections as the system lets us open.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) async fn open() -> io::Result<Self> {
+        // The broker and the workers inherit it.
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        )?;
+        let node = Node::boot().await?;
+        let process = node
+            .process_id()
+            .ok_or_else(|| io::Error::other("the broker has ended"))?;
+        Ok(Self { node, process })
+    }
+
+    /// A virtual host of its own.
+    pub(crate) async fn vhost(&self, name: &str) -> io::Result<Vhost> {
+        self.node.create_vhost(name).await
+    }
+
+    /// CPU time of the broker so far, in nanoseconds.
+    pub(crate) fn broker_cpu_ns(&self) -> io::Result<u64> {
+        cpu_ns_of(self.process)
+    }
+
+    /// Live memory of the broker in bytes.
+    pub(crate) async fn broker_memory(&self) -> io::Result<u64> {
+        self.node.eval(MEMORY).await
+    }
+
+    /// Where this is measured, in words.
+    pub(crate) async fn conditions(&self) -> io::Result<String> {
+        let cores = std::thread::available_parallelism()?;
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split_whitespace().next().unwrap_or("?").to_owned();
+        Ok(format!(
+            "RabbitMQ {} on loopback, {cores} cores, load average {load} at the start, at most {} open files a process",
+            self.node.version().await?,
+            getrlimit(Resource::Nofile)
+                .current
+                .map_or_else(|| "any".to_owned(), |most| most.to_string()),
+        ))
+    }
+}
+
+/// A worker process; killed when dropped.
+pub(crate) struct Worker {
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    process: Child,
+}
+
+impl Worker {
+    /// Starts one and lets it make `transports` transports to `url`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) async fn start(url: &str, transports: u64) -> io::Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .arg("worker")
+            .kill_on_drop(true)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err(io::Error::other("the worker has no pipes"));
+        };
+        let output = BufReader::new(output).lines();
+        let mut worker = Self {
+            input,
+            output,
+            process,
+        };
+        let url = url.to_owned();
+        worker.tell(Order::Connect { url, transports }).await?;
+        Ok(worker)
+    }
+
+    /// Gives an order and waits until it is carried out.
+    ///
+    /// # Errors
+    /// When it could not be, or not in time.
+    pub(crate) async fn tell(&mut self, order: Order) -> io::Result<Told> {
+        self.input
+            .write_all(format!("{}\n", serde_json::to_string(&order)?).as_bytes())
+            .await?;
+        let line = timeout(ORDER_LIMIT, self.output.next_line()).await;
+        let line = line.map_err(|_| io::Error::other(format!("{order:?} took too long")))??;
+        let line =
+            line.ok_or_else(|| io::Error::other(format!("the worker ended at {order:?}")))?;
+        let told: Told = serde_json::from_str(&line)?;
+        match told.error {
+            Some(error) => Err(io::Error::other(format!("{order:?}: {error}"))),
+            None => Ok(told),
+        }
+    }
+
+    /// Lets it end in good order.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) async fn end(mut self) -> io::Result<()> {
+        drop(self.input);
+        match timeout(ORDER_LIMIT, self.process.wait()).await {
+            Ok(status) => status.map(drop),
+            Err(_) => Err(io::Error::other("a worker did not end")),
+        }
+    }
+}
