@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::commands::bench::{Size, What};
+use self::bench::{Bench, BenchServer};
+
+pub(crate) mod bench;
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 the peer or the bus failed, 2 wrong usage, 3 timed out.
@@ -156,8 +158,7 @@ pub(crate) enum Command {
     Listen(Listen),
     /// Measure rates, latencies and CPU time, and compare them with an older run
     Bench(Bench),
-    /// The servers of `omsg bench`, in a process of their own
-    #[command(hide = true)]
+    /// Servers or listeners for a load that is made elsewhere
     BenchServer(BenchServer),
     /// Print the options in force and who set them, check them, or print a sample of all
     Config(Config),
@@ -469,108 +470,6 @@ pub(crate) struct Listen {
     pub(crate) timeout: Duration,
 }
 
-/// `omsg bench`
-#[derive(clap::Args)]
-#[command(after_help = "\
-Every combination of --callers and --size is a level; all levels are played --rounds times in random order, and the table \
-shows medians. `spread` is how far a round lies from the median: what the noise of the machine makes of the figure. CPU is \
-the time of all threads for each operation, callers + servers. On the memory bus all is one process.
-
-With --rate, messages are sent when they are due, and latencies count from then.
-
---size simulator draws sizes as the load simulator of Python's oslo.messaging does, and what --save writes has its fields. \
-To load servers that are there already, such as that simulator's rpc-server:
-  omsg bench call --servers 0 --topic profiler_topic
-
-With --compare, a figure differs if no round of one run reaches any of the other; the exit status is 1 if one got worse.")]
-pub(crate) struct Bench {
-    /// What to measure
-    #[arg(value_enum)]
-    pub(crate) what: What,
-
-    /// How many callers send at once; several numbers are several levels
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,16,64",
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) callers: Vec<u32>,
-
-    /// Size of the content in bytes, such as 100, 64K or 1M, or `simulator`; several are several levels
-    #[arg(
-        long,
-        value_name = "SIZE,…",
-        value_delimiter = ',',
-        default_value = "100"
-    )]
-    pub(crate) size: Vec<Size>,
-
-    /// How long a level is measured each time
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "2")]
-    pub(crate) duration: Duration,
-
-    /// How long it runs before that
-    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "0.5")]
-    pub(crate) warm_up: Duration,
-
-    /// How often each level is played
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) rounds: u32,
-
-    /// Messages a second of all callers together [default: as many as they can]
-    #[arg(long, value_name = "N", value_parser = rate)]
-    pub(crate) rate: Option<f64>,
-
-    /// How many servers to start; 0 uses those that are there
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
-    pub(crate) servers: u32,
-
-    /// Run the servers in this process, too
-    #[arg(long)]
-    pub(crate) one_process: bool,
-
-    /// Topic [default: one of its own, which goes with the run]
-    #[arg(long)]
-    pub(crate) topic: Option<String>,
-
-    /// Exchange [default: one of its own; with --servers 0 the bus's own, `openstack`]
-    #[arg(long)]
-    pub(crate) exchange: Option<String>,
-
-    /// How long to wait for the broker at the start, and for each message
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
-    pub(crate) timeout: Duration,
-
-    /// Save all rounds as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) save: Option<PathBuf>,
-
-    /// Compare with a run that was saved
-    #[arg(long, value_name = "FILE")]
-    pub(crate) compare: Option<PathBuf>,
-
-    /// Write a histogram of the latencies of each level's last round into this folder, as HdrHistogram's plotters read it
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) histograms: Option<PathBuf>,
-}
-
-/// `omsg bench-server`
-#[derive(clap::Args)]
-pub(crate) struct BenchServer {
-    /// Topic
-    #[arg(long)]
-    pub(crate) topic: String,
-
-    /// Exchange
-    #[arg(long)]
-    pub(crate) exchange: Option<String>,
-
-    /// How many servers
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) servers: u32,
-
-    /// How long to wait for the broker
-    #[arg(long, value_parser = seconds)]
-    pub(crate) timeout: Duration,
-}
-
 /// Ten years: beyond any use, and far from where adding to a clock overflows.
 const LONGEST: f64 = 315_360_000.0;
 
@@ -585,13 +484,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match seconds_or_zero(text)? {
         Duration::ZERO => Err("expected more than 0 seconds".to_owned()),
         some => Ok(some),
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number > 0.0 && number <= 1e9 => Ok(number),
-        _ => Err("expected a number of messages a second, such as 200".to_owned()),
     }
 }
 

@@ -16,11 +16,12 @@ use oslo_messaging::{
 use crate::answers::Answers;
 use crate::args;
 use crate::bus::caller_options;
-use crate::commands::bench::{Size, What};
-use crate::exit::{Problem, URL_FORM, is_memory};
+use crate::exit::{Problem, URL_FORM};
 use crate::files::read_file;
 use crate::output::{Format, Manner};
 use crate::values::Arguments;
+
+pub(crate) mod bench;
 
 /// The environment variable with the transport URL.
 pub(crate) const URL_VARIABLE: &str = "OSLO_TRANSPORT_URL";
@@ -206,49 +207,6 @@ pub(crate) struct Listen {
     pub(crate) count: Option<u64>,
     pub(crate) duration: Option<Duration>,
     pub(crate) since: Option<SystemTime>,
-    pub(crate) timeout: Duration,
-}
-
-/// Where the servers of a measurement run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In a process of their own.
-    Apart,
-    /// In this one.
-    Here,
-    /// They are there already.
-    Foreign,
-}
-
-/// `omsg bench`
-pub(crate) struct Bench {
-    pub(crate) url: TransportUrl,
-    pub(crate) options: ConnectOptions,
-    /// Where the options are from, for the process of the servers.
-    pub(crate) sources: Vec<args::Source>,
-    pub(crate) what: What,
-    pub(crate) callers: Vec<u32>,
-    pub(crate) sizes: Vec<Size>,
-    pub(crate) duration: Duration,
-    pub(crate) warm_up: Duration,
-    pub(crate) rounds: u32,
-    pub(crate) rate: Option<f64>,
-    pub(crate) servers: u32,
-    pub(crate) place: Place,
-    /// Topic, and perhaps exchange.
-    pub(crate) target: Target,
-    pub(crate) timeout: Duration,
-    pub(crate) save: Option<PathBuf>,
-    pub(crate) compare: Option<PathBuf>,
-    pub(crate) histograms: Option<PathBuf>,
-}
-
-/// `omsg bench-server`
-pub(crate) struct BenchServer {
-    pub(crate) url: TransportUrl,
-    pub(crate) options: ConnectOptions,
-    pub(crate) target: Target,
-    pub(crate) servers: u32,
     pub(crate) timeout: Duration,
 }
 
@@ -517,66 +475,6 @@ impl<'a> Resolver<'a> {
             return Ok(self.config.notification_transport_url().clone());
         }
         self.url()
-    }
-
-    /// Resolves `omsg bench`.
-    pub(crate) fn bench(&self, typed: args::Bench) -> Result<Bench, Problem> {
-        let url = self.url()?;
-        let own = format!("omsg-bench-{:08x}", fastrand::u32(..));
-        let place = match (typed.servers, typed.one_process || is_memory(&url)) {
-            (0, _) if typed.topic.is_none() => {
-                return Err(Problem::usage(
-                    "--servers 0 needs the --topic of servers that are there",
-                ));
-            }
-            (0, true) if typed.one_process => {
-                return Err(Problem::usage(
-                    "--one-process has no servers to run with --servers 0",
-                ));
-            }
-            (0, _) => Place::Foreign,
-            (_, true) => Place::Here,
-            (_, false) => Place::Apart,
-        };
-        let exchange = match (typed.exchange, place) {
-            (None, Place::Apart | Place::Here) => Some(own.clone()),
-            (typed, _) => typed,
-        };
-        if typed.what == What::Fanout && place == Place::Foreign && exchange.is_some() {
-            return Err(Problem::usage(
-                "a fanout reaches all servers of a topic, whatever their exchange: leave --exchange out",
-            ));
-        }
-        Ok(Bench {
-            url,
-            options: caller_options(&self.config),
-            sources: self.global.sources.clone(),
-            what: typed.what,
-            callers: typed.callers,
-            sizes: typed.size,
-            duration: typed.duration,
-            warm_up: typed.warm_up,
-            rounds: typed.rounds,
-            rate: typed.rate,
-            servers: typed.servers,
-            place,
-            target: target(typed.topic.unwrap_or(own), exchange)?,
-            timeout: typed.timeout,
-            save: typed.save,
-            compare: typed.compare,
-            histograms: typed.histograms,
-        })
-    }
-
-    /// Resolves `omsg bench-server`.
-    pub(crate) fn bench_server(&self, typed: args::BenchServer) -> Result<BenchServer, Problem> {
-        Ok(BenchServer {
-            url: self.url()?,
-            options: self.config.connect_options(),
-            target: target(typed.topic, typed.exchange)?,
-            servers: typed.servers,
-            timeout: typed.timeout,
-        })
     }
 
     fn message(&self, typed: args::Message) -> Result<Message, Problem> {

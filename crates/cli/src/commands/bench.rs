@@ -5,33 +5,38 @@
 //! saved and compared with a later one.
 
 mod compare;
+mod crew;
+mod echo;
+mod kind;
+mod listener;
 mod load;
+mod play;
 mod report;
 mod series;
 mod server;
 mod servers;
+mod taken;
 mod usage;
 mod workload;
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use oslo_messaging::{RpcClient, Transport};
+use hdrhistogram::Histogram;
+use oslo_messaging::Transport;
 
 use crate::bus;
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
-use crate::settings::{Bench, BenchServer};
+use crate::settings::bench::{Bench, BenchServer};
 
-use self::load::Order;
-use self::report::{Level, Report, Round, Shown};
+pub(crate) use self::kind::{Manner, What};
+use self::load::histogram;
+use self::play::Player;
+use self::report::{Level, Report, Shown, write};
 use self::series::Collector;
-use self::servers::Servers;
-use self::usage::Usage;
-use self::workload::Workload;
-pub(crate) use self::workload::{Size, What};
+pub(crate) use self::workload::Size;
 
 /// Runs the command. Done if every operation succeeded and, with an older run to compare with, nothing got worse.
 ///
@@ -40,10 +45,7 @@ pub(crate) use self::workload::{Size, What};
 pub(crate) async fn run(settings: Bench, output: &Output) -> Result<Exit, Problem> {
     // An unreadable file is told before minutes are spent.
     let older = settings.compare.as_deref().map(read_report).transpose()?;
-    let mut options = settings.options.clone();
-    options.transport.rpc_response_timeout = settings.timeout;
-    options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
-    let transport = bus::open(&settings.url, options).await?;
+    let transport = bus::open(settings.url(), settings.options.clone()).await?;
     let measured = measure(&settings, &transport, output).await;
     bus::close(transport).await;
     let report = measured?;
@@ -52,16 +54,7 @@ pub(crate) async fn run(settings: Bench, output: &Output) -> Result<Exit, Proble
         write(file, &report.to_json()?)?;
         output.remark(&format!("saved as {}", file.display()));
     }
-    let mut worse = false;
-    if let Some(older) = older {
-        let findings = compare::compare(&older, &report);
-        worse = findings.iter().any(compare::Finding::is_worse);
-        if findings.is_empty() {
-            output.remark("no level of the older run was measured again: nothing to compare");
-        } else {
-            output.rows(&findings);
-        }
-    }
+    let worse = older.is_some_and(|older| got_worse(&older, &report, output));
     let failed = report.omsg.levels.iter().any(Level::has_failures);
     Ok(if failed || worse {
         Exit::Failed
@@ -70,12 +63,29 @@ pub(crate) async fn run(settings: Bench, output: &Output) -> Result<Exit, Proble
     })
 }
 
-/// Runs the hidden command behind it: servers for another process of ours, until standard input ends.
+/// Runs `omsg bench-server`: servers for a load that is made elsewhere.
 ///
 /// # Errors
 /// The problem to report if a server cannot start.
-pub(crate) async fn run_server(settings: BenchServer, output: &Output) -> Result<Exit, Problem> {
+pub(crate) async fn run_server(
+    settings: BenchServer,
+    output: &Arc<Output>,
+) -> Result<Exit, Problem> {
     server::run(settings, output).await
+}
+
+/// Compares with an older run and prints what was found.
+fn got_worse(older: &Report, report: &Report, output: &Output) -> bool {
+    for difference in report.omsg.differences(&older.omsg) {
+        output.remark(&format!("the runs are not alike: {difference}"));
+    }
+    let findings = compare::compare(older, report);
+    if findings.is_empty() {
+        output.remark("no level of the older run was measured again: nothing to compare");
+    } else {
+        output.rows(&findings);
+    }
+    findings.iter().any(compare::Finding::is_worse)
 }
 
 async fn measure(
@@ -83,91 +93,69 @@ async fn measure(
     transport: &Transport,
     output: &Output,
 ) -> Result<Report, Problem> {
-    let mut servers = Servers::start(settings, transport).await?;
-    let client =
-        RpcClient::new(transport.clone(), settings.target.clone()).timeout(settings.timeout);
+    let collector = Arc::new(Collector::new());
+    let mut player = Player::start(settings, transport, &collector).await?;
+    let ticking = collector.start();
     let mut levels: Vec<Level> = Vec::new();
     for size in &settings.sizes {
         levels.extend(
             settings
                 .callers
                 .iter()
-                .map(|callers| Level::new(settings.what, *callers, *size)),
+                .map(|callers| Level::new(settings.what, settings.manner, *callers, *size)),
         );
     }
+    let mut times = vec![histogram(); levels.len()];
+    let played = play_all(settings, &mut player, (&mut levels, &mut times), output).await;
+    let stopped = player.stop().await;
+    played.and(stopped)?;
+    if let Some(folder) = &settings.histograms {
+        write_histograms(folder, &levels, &times)?;
+    }
+    Ok(Report::new(settings, levels, ticking.finish().await))
+}
+
+/// Plays all levels, in random order within each round.
+async fn play_all(
+    settings: &Bench,
+    player: &mut Player<'_>,
+    (levels, times): (&mut [Level], &mut [Histogram<u64>]),
+    output: &Output,
+) -> Result<(), Problem> {
     let each = settings.warm_up + settings.duration;
     let plays = u32::try_from(levels.len())
         .unwrap_or(u32::MAX)
         .saturating_mul(settings.rounds);
-    let progress = output.progress(each * plays);
-    let collector = Arc::new(Collector::new());
-    let ticking = collector.start();
+    let progress = output.progress(each.saturating_mul(plays));
     let mut played = 0;
     let mut order: Vec<usize> = (0..levels.len()).collect();
     for _ in 0..settings.rounds {
         fastrand::shuffle(&mut order);
         for index in &order {
             let level = &mut levels[*index];
-            progress.set(&level.title(), each * played);
-            let round = play(settings, level, &client, &mut servers, &collector).await;
-            match round {
-                Ok(round) => level.rounds.push(round),
-                Err(problem) => {
-                    servers.stop().await;
-                    return Err(problem);
-                }
-            }
+            progress.set(&level.title(), each.saturating_mul(played));
+            let once = player.play(level).await?;
+            level.rounds.push(once.round);
+            times[*index] += once.times;
             played += 1;
         }
     }
-    drop(progress);
-    servers.stop().await;
-    Ok(Report::new(settings, levels, ticking.finish().await))
+    Ok(())
 }
 
-/// Plays one level once.
-async fn play(
-    settings: &Bench,
-    level: &Level,
-    client: &RpcClient,
-    servers: &mut Servers,
-    collector: &Arc<Collector>,
-) -> Result<Round, Problem> {
-    let order = Order {
-        what: settings.what,
-        callers: level.callers,
-        workload: Arc::new(Workload::new(level.size)),
-        rate: settings.rate,
-        collector: Arc::clone(collector),
-    };
-    let mut load = order.start(client);
-    tokio::time::sleep(settings.warm_up).await;
-    let before = (Usage::of_process(), servers.usage().await?);
-    load.begin();
-    tokio::time::sleep(settings.duration).await;
-    let counted = load.end(settings.timeout + Duration::from_secs(1)).await;
-    let after = (Usage::of_process(), servers.usage().await?);
-    servers.drain().await?;
-    if counted.operations() == 0
-        && let Some(fault) = counted.first_fault
-    {
-        return Err(bus::judge(
-            fault,
-            client.transport(),
-            &settings.url,
-            (counted.began, settings.timeout),
-        ));
+fn write_histograms(
+    folder: &Path,
+    levels: &[Level],
+    times: &[Histogram<u64>],
+) -> Result<(), Problem> {
+    for (level, times) in levels.iter().zip(times) {
+        // A queue that is emptied has no latencies.
+        if !times.is_empty() {
+            let file = folder.join(format!("{}.hgrm", level.file_name()));
+            write(&file, &report::percentiles(times))?;
+        }
     }
-    if let Some(folder) = &settings.histograms {
-        let file = folder.join(format!("{}.hgrm", level.file_name()));
-        write(&file, &report::percentiles(&counted.times))?;
-    }
-    Ok(Round::of(
-        &counted,
-        after.0.since(before.0),
-        after.1.since(before.1),
-        servers.are_apart(),
-    ))
+    Ok(())
 }
 
 fn read_report(file: &Path) -> Result<Report, Problem> {
@@ -177,9 +165,4 @@ fn read_report(file: &Path) -> Result<Report, Problem> {
         unusable(format!("no saved run of omsg bench: {fault}"))
             .hint("make one with `omsg bench … --save FILE`")
     })
-}
-
-fn write(file: &Path, text: &str) -> Result<(), Problem> {
-    fs::write(file, text)
-        .map_err(|fault| Problem::local(format!("{} cannot be written: {fault}", file.display())))
 }

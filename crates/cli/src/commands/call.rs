@@ -40,11 +40,13 @@ pub(crate) async fn run(settings: Call, output: &Output) -> Result<Exit, Problem
     let called = called.map_err(|fault| {
         bus::judge(fault, &transport, &message.url, (started, message.timeout)).to(&message.target)
     });
-    bus::close(transport).await;
-    let result = called?;
-    output.record(&Answer {
-        result,
-        spread: output.spreads(),
+    // Whoever waits for the answer does not wait for the connections to end.
+    let answered = called.map(|result| {
+        output.record(&Answer {
+            result,
+            spread: output.spreads(),
+        });
     });
-    Ok(Exit::Done)
+    bus::close(transport).await;
+    answered.map(|()| Exit::Done)
 }

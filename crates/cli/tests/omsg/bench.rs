@@ -5,7 +5,7 @@ use std::fs;
 use oslo_messaging_testkit::rabbit::vhost_or_skip;
 use serde_json::{Value, json};
 
-use crate::run::{Ended, run, run_beside};
+use crate::run::{Ended, Server, run, run_beside};
 
 /// Short, for what a level does does not depend on how long it does it.
 const QUICK: [&str; 8] = [
@@ -41,6 +41,93 @@ fn every_kind_of_message_is_measured_and_shown_in_eighty_columns() {
             "{}",
             ended.out
         );
+    }
+}
+
+#[test]
+fn notifications_are_measured_as_they_are_sent_and_as_they_are_taken() {
+    for (words, row) in [
+        (&["notify", "--callers", "2"][..], "notify 100 B × 2"),
+        (
+            &["notify", "--callers", "2", "--buffered"],
+            "notify buffered 100 B × 2",
+        ),
+        (
+            &["notify", "--callers", "2", "--held", "--rate", "500"],
+            "notify held 100 B × 2",
+        ),
+        (
+            &["listen", "--callers", "2", "--live", "--rate", "500"],
+            "listen live 100 B × 2",
+        ),
+        (&["listen", "--messages", "2000"], "listen 100 B × 1"),
+        (
+            &[
+                "listen",
+                "--messages",
+                "2000",
+                "--batch",
+                "50",
+                "--servers",
+                "2",
+            ],
+            "listen batch 50 100 B × 2",
+        ),
+    ] {
+        let times = ["--warm-up", "0.05", "--rounds", "2"];
+        let long = ["--duration", "0.2"];
+        let long = match words.contains(&"--messages") {
+            true => &[][..],
+            false => &long,
+        };
+        let ended = run(&[&["--url", "memory://", "bench"], words, &times, long].concat());
+        assert_eq!(
+            (ended.status, ended.errors.as_str()),
+            (Some(0), ""),
+            "{}",
+            ended.out
+        );
+        // A long title takes two lines of its column.
+        let title: String = ended
+            .out
+            .lines()
+            .filter_map(|line| line.strip_prefix('│')?.split('┆').next())
+            .map(|cell| format!("{} ", cell.trim()))
+            .collect();
+        assert_eq!(title.trim(), format!("load {row}"), "{}", ended.out);
+        assert!(
+            ended.out.lines().all(|line| line.chars().count() <= 80),
+            "{}",
+            ended.out
+        );
+    }
+}
+
+#[test]
+fn a_number_of_messages_ends_a_level_when_each_caller_has_sent_them() {
+    let words = [
+        "--url",
+        "memory://",
+        "bench",
+        "call",
+        "--callers",
+        "3",
+        "--messages",
+        "7",
+        "--rounds",
+        "2",
+        "--warm-up",
+        "0",
+        "--pause",
+        "0.001",
+        "--json",
+    ];
+    let ended = run(&words);
+    assert_eq!(ended.status, Some(0), "{}", ended.errors);
+    let level = &ended.records()[0];
+    for round in level["rounds"].as_array().expect("rounds") {
+        assert_eq!(round["operations"], 21, "{round}");
+        assert!(round["seconds"].as_f64() > Some(0.006), "{round}");
     }
 }
 
@@ -159,7 +246,23 @@ fn what_cannot_be_measured_is_told_before_anything_starts() {
             &["bench", "call", "--compare", "/nowhere/run.json"],
             "/nowhere/run.json",
         ),
-        (&["bench", "walk"], "call, cast, fanout"),
+        (&["bench", "walk"], "call, cast, fanout, notify, listen"),
+        (&["bench", "call", "--buffered"], "--buffered"),
+        (&["bench", "notify", "--batch", "5"], "--batch"),
+        (&["bench", "listen", "--callers", "5"], "--live"),
+        (
+            &["bench", "listen", "--servers", "0", "--topic", "t"],
+            "listeners",
+        ),
+        (
+            &["bench", "listen", "--batch", "500", "--messages", "1000"],
+            "ten times",
+        ),
+        (&["bench", "call", "--sync", "call"], "--servers 0"),
+        (
+            &["bench", "call", "--messages", "5", "--duration", "1"],
+            "--duration",
+        ),
     ] {
         let ended = run(&[&["--url", "memory://"], words].concat());
         assert_eq!(ended.status, Some(2), "{words:?}");
@@ -201,6 +304,174 @@ async fn servers_run_in_a_process_of_their_own_whose_cpu_time_is_told_apart() {
         left.iter().all(|queue| queue.name.starts_with("reply_")),
         "{left:?}"
     );
+}
+
+#[tokio::test]
+async fn listeners_in_a_process_of_their_own_empty_a_queue_and_leave_nothing() {
+    let Some(vhost) = vhost_or_skip("cli_bench_listen").await else {
+        return;
+    };
+    let tell = [
+        "bench",
+        "notify",
+        "--callers",
+        "2",
+        "--duration",
+        "0.2",
+        "--warm-up",
+        "0.05",
+    ];
+    for (words, latencies) in [
+        (&["bench", "listen", "--messages", "3000"][..], false),
+        (
+            &["bench", "listen", "--messages", "3000", "--batch", "100"],
+            false,
+        ),
+        (
+            &[
+                "bench",
+                "listen",
+                "--live",
+                "--callers",
+                "2",
+                "--rate",
+                "300",
+                "--duration",
+                "0.3",
+            ],
+            true,
+        ),
+        (&tell, true),
+        (&[&tell[..], &["--held"]].concat(), true),
+        (&[&tell[..], &["--buffered"]].concat(), true),
+    ] {
+        let ended = run_beside(
+            &vhost.url(),
+            &[words, &["--json", "--rounds", "2"]].concat(),
+        )
+        .await;
+        assert_eq!(
+            (ended.status, ended.errors.as_str()),
+            (Some(0), ""),
+            "{words:?}: {}",
+            ended.out
+        );
+        let rounds = ended.records()[0]["rounds"].clone();
+        for round in rounds.as_array().expect("rounds") {
+            for figure in [
+                "rate",
+                "server_cpu_us",
+                "server_rss_kib",
+                "server_connections",
+            ] {
+                assert!(
+                    round[figure].as_f64().is_some_and(|value| value > 0.0),
+                    "{words:?} {figure}: {round}"
+                );
+            }
+            assert_eq!(
+                round["p50_us"].as_f64() > Some(0.0),
+                latencies,
+                "{words:?}: {round}"
+            );
+            // One connection to publish and one to consume, of which a process may need only one.
+            for side in ["client_connections", "server_connections"] {
+                assert!(round[side].as_u64() <= Some(2), "{words:?}: {round}");
+            }
+        }
+        if words.contains(&"--messages") {
+            assert!(rounds[0]["operations"].as_u64() >= Some(2_500), "{rounds}");
+        }
+    }
+    let left = vhost.queues().await.expect("the broker lists queues");
+    assert!(
+        left.iter().all(|queue| queue.name.starts_with("reply_")),
+        "{left:?}"
+    );
+}
+
+#[tokio::test]
+async fn servers_elsewhere_count_a_load_and_end_with_it() {
+    let Some(vhost) = vhost_or_skip("cli_bench_elsewhere").await else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("server.json");
+    let name = file.to_str().expect("a name in UTF-8");
+    let mut serving = Server::start_as(
+        "bench-server",
+        &vhost.url(),
+        &["--server", "b", "--save", name, "--json"],
+    )
+    .await;
+    let words = [
+        "bench",
+        "call",
+        "--servers",
+        "0",
+        "--target",
+        "profiler_topic.b,profiler_topic",
+        "--callers",
+        "2",
+        "--messages",
+        "10",
+        "--rounds",
+        "1",
+        "--warm-up",
+        "0",
+        "--sync",
+        "call",
+        "--json",
+    ];
+    let ended = run_beside(&vhost.url(), &words).await;
+    assert_eq!(ended.status, Some(0), "{}", ended.errors);
+    assert_eq!(ended.records()[0]["rounds"][0]["operations"], 20);
+    let second: Value = serde_json::from_str(&serving.line().await).expect("JSON");
+    assert_eq!(second["event"], "second");
+    let (status, lines) = serving.end().await;
+    assert_eq!(status.code(), Some(0), "{lines:?}");
+    let sum: Value = serde_json::from_str(lines.last().expect("a sum")).expect("JSON");
+    assert_eq!(
+        (&sum["event"], &sum["count"]),
+        (&json!("summary"), &json!(20))
+    );
+    assert!(sum["max_latency"].as_f64() >= sum["min_latency"].as_f64());
+    let saved: Value =
+        serde_json::from_str(&fs::read_to_string(&file).expect("it was saved")).expect("JSON");
+    assert_eq!(saved["summary"]["count"], 20);
+    assert_eq!(saved["summary"]["size"], 2_000);
+    assert!(saved["series"]["server"].is_array());
+}
+
+#[tokio::test]
+async fn listeners_elsewhere_give_each_notification_back_once() {
+    let Some(vhost) = vhost_or_skip("cli_bench_requeue").await else {
+        return;
+    };
+    let words = ["--listen", "--requeue", "--for", "3", "--json"];
+    let serving = Server::start_as("bench-server", &vhost.url(), &words).await;
+    let words = [
+        "bench",
+        "notify",
+        "--servers",
+        "0",
+        "--topic",
+        "profiler_topic",
+        "--callers",
+        "1",
+        "--messages",
+        "10",
+        "--rounds",
+        "1",
+        "--warm-up",
+        "0",
+    ];
+    let ended = run_beside(&vhost.url(), &words).await;
+    assert_eq!(ended.status, Some(0), "{}", ended.errors);
+    let (status, lines) = serving.end().await;
+    assert_eq!(status.code(), Some(0), "{lines:?}");
+    let sum: Value = serde_json::from_str(lines.last().expect("a sum")).expect("JSON");
+    assert_eq!(sum["count"], 20, "{lines:?}");
 }
 
 #[tokio::test]

@@ -91,12 +91,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it at the bus of `url` and waits until it is ready.
     pub(crate) async fn start(url: &str, words: &[&str]) -> Self {
+        Self::start_as("serve", url, words).await
+    }
+
+    /// Starts another command that serves, and waits until it is ready.
+    pub(crate) async fn start_as(what: &str, url: &str, words: &[&str]) -> Self {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_omsg"));
         VARIABLES
             .iter()
             .for_each(|name| _ = command.env_remove(name));
         let mut child = command
-            .arg("serve")
+            .arg(what)
             .args(words)
             .env("OSLO_TRANSPORT_URL", url)
             .env("OMSG_LOG", "warn,omsg=debug")

@@ -74,6 +74,10 @@ impl Consumers {
         inbox: Arc<dyn Inbox>,
     ) -> Result<Box<dyn Listener>> {
         self.link.check_process();
+        if matches!(what, Subscription::Replies) {
+            // Who waits for replies sends a request next: both connections are made at once.
+            self.census.publishing.begin();
+        }
         let plan = Plan::new(&self.config, &self.control_exchange, what)?;
         let spec = plan.spec(&self.census.facts)?;
         let (wish, wishes) = watch::channel(Wish::Run);
@@ -135,12 +139,14 @@ impl Consumers {
             wish.send_replace(Wish::End);
         }
         let deadline = Instant::now() + CLOSE_LIMIT + GRACE;
-        for (_, mut task) in tasks {
-            if timeout_at(deadline, &mut task).await.is_err() {
-                task.abort();
+        let join = async {
+            for (_, mut task) in tasks {
+                if timeout_at(deadline, &mut task).await.is_err() {
+                    task.abort();
+                }
             }
-        }
-        self.census.canary.remove(GRACE).await;
+        };
+        tokio::join!(join, self.census.canary.remove(GRACE));
         self.link.close().await;
     }
 }

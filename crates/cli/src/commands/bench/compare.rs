@@ -6,8 +6,9 @@
 
 use serde::Serialize;
 
+use super::kind::{Manner, What};
 use super::report::{Level, Report, Round, spread, title};
-use super::workload::{Size, What};
+use super::workload::Size;
 use crate::output::Row;
 
 /// Differences up to here are never told.
@@ -30,6 +31,8 @@ pub(super) enum Verdict {
 pub(super) struct Finding {
     event: &'static str,
     what: What,
+    #[serde(skip_serializing_if = "Manner::is_usual")]
+    manner: Manner,
     callers: u32,
     size: Size,
     figure: &'static str,
@@ -61,7 +64,7 @@ impl Row for Finding {
             }
         };
         vec![
-            title(self.what, self.size, self.callers),
+            title(self.what, self.manner, self.size, self.callers),
             self.figure.to_owned(),
             number(self.before),
             number(self.now),
@@ -97,12 +100,16 @@ pub(super) fn compare(older: &Report, newer: &Report) -> Vec<Finding> {
     let mut findings = Vec::new();
     for now in &newer.omsg.levels {
         let is_same = |level: &&Level| {
-            (level.what, level.callers, level.size) == (now.what, now.callers, now.size)
+            (level.what, level.manner, level.callers, level.size)
+                == (now.what, now.manner, now.callers, now.size)
         };
         let Some(before) = older.omsg.levels.iter().find(is_same) else {
             continue;
         };
-        findings.extend(FIGURES.iter().map(|figure| find(*figure, before, now)));
+        let is_there =
+            |figure: &&Figure| before.median(figure.1) > 0.0 || now.median(figure.1) > 0.0;
+        let figures = FIGURES.iter().filter(is_there);
+        findings.extend(figures.map(|figure| find(*figure, before, now)));
     }
     findings
 }
@@ -123,6 +130,7 @@ fn find((name, figure, more_is_better): Figure, before: &Level, now: &Level) -> 
     Finding {
         event: "comparison",
         what: now.what,
+        manner: now.manner,
         callers: now.callers,
         size: now.size,
         figure: name,
@@ -155,7 +163,7 @@ mod tests {
     use super::*;
 
     fn level(rounds: &[(f64, f64)]) -> Level {
-        let mut level = Level::new(What::Call, 16, Size::Bytes(100));
+        let mut level = Level::new(What::Call, Manner::default(), 16, Size::Bytes(100));
         level.rounds = rounds
             .iter()
             .map(|(rate, p99)| round(*rate, *p99))

@@ -5,27 +5,65 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use oslo_messaging::{Context, Error, ErrorKind, RpcClient};
+use oslo_messaging::{Context, Error, ErrorKind, Notifier, RawJson, RpcClient};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep_until;
 
 use super::series::Collector;
-use super::workload::{Info, Message, What, Workload};
+use super::workload::{Info, Message, Workload};
 
 /// Latencies are counted up to here; none can be longer than the message's own timeout allows.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// How long a caller rests at least after a message that failed at once.
+const FAILED: Duration = Duration::from_millis(10);
+
 /// One level, ready to be played.
 pub(super) struct Order {
-    pub(super) what: What,
+    /// Whom callers send to, in turn; never empty.
+    pub(super) senders: Arc<[Sender]>,
     pub(super) callers: u32,
     pub(super) workload: Arc<Workload>,
     /// Messages a second of all callers together; as many as they can without.
     pub(super) rate: Option<f64>,
+    /// How long a caller rests after each message.
+    pub(super) pause: Duration,
+    /// How many each caller sends, which all count; as many as it can without.
+    pub(super) messages: Option<u64>,
     pub(super) collector: Arc<Collector>,
+}
+
+/// How a message is sent, and what is waited for.
+#[derive(Clone)]
+pub(super) enum Sender {
+    /// Waits for the answer.
+    Call(RpcClient),
+    /// Waits until the bus has it.
+    Cast(RpcClient),
+    /// Waits until the notifier says so.
+    Notify(Notifier),
+}
+
+/// The event that notifications of the reference's simulator tell.
+const EVENT: &str = "compute.start";
+
+impl Sender {
+    /// Sends one.
+    pub(super) async fn send(&self, ctx: &Context, message: Message<&str>) -> Result<(), Error> {
+        match self {
+            Self::Call(client) => {
+                let _: RawJson = client.call(ctx, "info", &Info { message }).await?;
+                Ok(())
+            }
+            Self::Cast(client) => client.cast(ctx, "info", &Info { message }).await,
+            Self::Notify(notifier) => notifier.info(ctx, EVENT, &message).await,
+        }
+    }
 }
 
 /// What the callers of a level did while it was measured.
@@ -33,17 +71,13 @@ pub(super) struct Counted {
     /// When measuring began, and how long it took.
     pub(super) began: Instant,
     pub(super) length: Duration,
+    /// Operations that succeeded.
+    pub(super) operations: u64,
+    /// How long they took, where that was seen.
     pub(super) times: Histogram<u64>,
     /// Operations that failed, by the kind of their error.
     pub(super) failed: BTreeMap<&'static str, u64>,
     pub(super) first_fault: Option<Error>,
-}
-
-impl Counted {
-    /// How many succeeded.
-    pub(super) fn operations(&self) -> u64 {
-        self.times.len()
-    }
 }
 
 /// Callers at work.
@@ -56,15 +90,18 @@ pub(super) struct Load {
 /// What the callers have in common.
 struct Shared {
     order: Order,
-    phase: AtomicU8,
+    phase: watch::Sender<Phase>,
     /// Number of the next message.
     next: AtomicU64,
     started: Instant,
 }
 
-const WARMING: u8 = 0;
-const MEASURING: u8 = 1;
-const ENDING: u8 = 2;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Warming,
+    Measuring,
+    Ending,
+}
 
 /// What one caller did while it was measured.
 struct Own {
@@ -74,22 +111,22 @@ struct Own {
 }
 
 impl Order {
-    /// Starts the callers; nothing counts yet.
-    pub(super) fn start(self, client: &RpcClient) -> Load {
-        let client = match self.what {
-            What::Fanout => client.prepare().fanout(true),
-            What::Call | What::Cast => client.clone(),
+    /// Starts the callers; nothing counts yet, unless their messages are numbered.
+    pub(super) fn start(self) -> Load {
+        let phase = match self.messages {
+            Some(_) => Phase::Measuring,
+            None => Phase::Warming,
         };
         let mut callers = JoinSet::new();
-        let count = self.callers;
+        let count = self.callers as usize;
         let shared = Arc::new(Shared {
             order: self,
-            phase: AtomicU8::new(WARMING),
+            phase: watch::Sender::new(phase),
             next: AtomicU64::new(0),
             started: Instant::now(),
         });
-        for _ in 0..count {
-            callers.spawn(caller(Arc::clone(&shared), client.clone()));
+        for number in 0..count {
+            callers.spawn(caller(Arc::clone(&shared), number));
         }
         Load {
             shared,
@@ -103,65 +140,85 @@ impl Load {
     /// From now on it counts.
     pub(super) fn begin(&mut self) {
         self.began = Some(Instant::now());
-        self.shared.phase.store(MEASURING, Ordering::Release);
+        self.shared.phase.send_replace(Phase::Measuring);
+    }
+
+    /// Waits until each caller has sent its number of messages, no longer than `limit`, then ends the level.
+    pub(super) async fn finish(mut self, limit: Duration) -> Counted {
+        let mut counted = self.counted();
+        let _ = tokio::time::timeout(limit, counted.join(&mut self.callers)).await;
+        counted.length = counted.began.elapsed();
+        self.shared.phase.send_replace(Phase::Ending);
+        counted
     }
 
     /// Ends the level; what is under way may take `patience`, but counts no more.
     pub(super) async fn end(mut self, patience: Duration) -> Counted {
-        self.shared.phase.store(ENDING, Ordering::Release);
-        let began = self.began.unwrap_or(self.shared.started);
-        let mut counted = Counted {
-            began,
-            length: began.elapsed(),
+        self.shared.phase.send_replace(Phase::Ending);
+        let mut counted = self.counted();
+        counted.length = counted.began.elapsed();
+        // Whoever takes longer is aborted with the set.
+        let _ = tokio::time::timeout(patience, counted.join(&mut self.callers)).await;
+        counted
+    }
+
+    fn counted(&self) -> Counted {
+        Counted {
+            began: self.began.unwrap_or(self.shared.started),
+            length: Duration::ZERO,
+            operations: 0,
             times: histogram(),
             failed: BTreeMap::new(),
             first_fault: None,
-        };
-        let all = async {
-            while let Some(ended) = self.callers.join_next().await {
-                match ended {
-                    Ok(own) => {
-                        counted.times += own.times;
-                        for (kind, count) in own.failed {
-                            *counted.failed.entry(kind).or_default() += count;
-                        }
-                        counted.first_fault = counted.first_fault.take().or(own.first_fault);
-                    }
-                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-                }
-            }
-        };
-        // Whoever takes longer is aborted with the set.
-        let _ = tokio::time::timeout(patience, all).await;
-        counted
+        }
     }
 }
 
-async fn caller(shared: Arc<Shared>, client: RpcClient) -> Own {
+impl Counted {
+    async fn join(&mut self, callers: &mut JoinSet<Own>) {
+        while let Some(ended) = callers.join_next().await {
+            match ended {
+                Ok(own) => {
+                    self.times += own.times;
+                    self.operations = self.times.len();
+                    for (kind, count) in own.failed {
+                        *self.failed.entry(kind).or_default() += count;
+                    }
+                    self.first_fault = self.first_fault.take().or(own.first_fault);
+                }
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        }
+    }
+}
+
+async fn caller(shared: Arc<Shared>, place: usize) -> Own {
     let ctx = Context::new();
+    let order = &shared.order;
+    let sender = &order.senders[place % order.senders.len()];
     let mut own = Own {
         times: histogram(),
         failed: BTreeMap::new(),
         first_fault: None,
     };
-    loop {
+    let mut left = order.messages.unwrap_or(u64::MAX);
+    while left > 0 {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let due = shared.wait_for(number).await;
-        if shared.phase.load(Ordering::Acquire) == ENDING {
-            return own;
+        if shared.phase() == Phase::Ending {
+            break;
         }
-        let content = shared.order.workload.content(number);
-        shared.order.collector.sent(content.len());
-        let sent = shared
-            .order
-            .send(&client, &ctx, (number, content, now(), 0.0, 0.0))
-            .await;
+        let content = order.workload.content(number);
+        order.collector.sent(content.len());
+        let sent = sender.send(&ctx, (number, content, now(), 0.0, 0.0)).await;
         let latency = due.elapsed();
         match sent {
-            Ok(()) => shared.order.collector.answered(content.len(), latency),
-            Err(_) => shared.order.collector.failed(content.len()),
+            Ok(()) => order.collector.answered(content.len(), latency),
+            Err(_) => order.collector.failed(content.len()),
         }
-        let counts = shared.phase.load(Ordering::Acquire) == MEASURING;
+        let counts = shared.phase() == Phase::Measuring;
+        left -= u64::from(counts);
+        let mut rest = order.pause;
         match sent {
             Ok(()) if counts => {
                 let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
@@ -169,48 +226,46 @@ async fn caller(shared: Arc<Shared>, client: RpcClient) -> Own {
             }
             Ok(()) => {}
             Err(fault) => {
-                let pause = fault.kind() != ErrorKind::Timeout;
+                if fault.kind() != ErrorKind::Timeout {
+                    // What fails at once would else be tried as fast as the processor can.
+                    rest = rest.max(FAILED);
+                }
                 *own.failed.entry(fault.kind().as_str()).or_default() += u64::from(counts);
                 own.first_fault.get_or_insert(fault);
-                if pause {
-                    // What fails at once would else be tried as fast as the processor can.
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
             }
         }
+        if !rest.is_zero() {
+            shared.rest_until(Instant::now() + rest).await;
+        }
     }
+    own
 }
 
 impl Shared {
+    fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
     /// Waits until the message of this number is due, and tells when that was.
     async fn wait_for(&self, number: u64) -> Instant {
         let Some(rate) = self.order.rate else {
             return Instant::now();
         };
         let due = self.started + Duration::from_secs_f64(number as f64 / rate);
-        while Instant::now() < due && self.phase.load(Ordering::Acquire) != ENDING {
-            // Looks up now and then whether the level has ended.
-            let look = Instant::now() + Duration::from_millis(50);
-            tokio::time::sleep_until(due.min(look).into()).await;
-        }
+        self.rest_until(due).await;
         due
     }
-}
 
-impl Order {
-    async fn send(
-        &self,
-        client: &RpcClient,
-        ctx: &Context,
-        message: Message<&str>,
-    ) -> Result<(), Error> {
-        let info = Info { message };
-        match self.what {
-            What::Call => {
-                let _: oslo_messaging::RawJson = client.call(ctx, "info", &info).await?;
-                Ok(())
-            }
-            What::Cast | What::Fanout => client.cast(ctx, "info", &info).await,
+    /// Waits until then, or until the level ends.
+    async fn rest_until(&self, then: Instant) {
+        if Instant::now() >= then {
+            return;
+        }
+        let mut phase = self.phase.subscribe();
+        tokio::select! {
+            () = sleep_until(then.into()) => {}
+            // The sender lives as long as we do.
+            _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
         }
     }
 }
@@ -223,7 +278,8 @@ pub(super) fn now() -> f64 {
         .as_secs_f64()
 }
 
-fn histogram() -> Histogram<u64> {
+/// An empty one, for nanoseconds.
+pub(super) fn histogram() -> Histogram<u64> {
     let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
     Histogram::new_with_bounds(1, longest, 3)
         .expect("the bounds are in order and three digits are allowed")

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -12,13 +13,15 @@ use indexmap::IndexMap;
 use oslo_messaging::RawJson;
 use serde::{Deserialize, Serialize};
 
+use super::kind::{Manner, What};
 use super::load::Counted;
 use super::series::{Collected, Point, Summary};
+use super::taken::Measured;
 use super::usage::Usage;
-use super::workload::{Size, What};
+use super::workload::Size;
 use crate::exit::Problem;
 use crate::output::Row;
-use crate::settings::Bench;
+use crate::settings::bench::{Bench, Place};
 use crate::time::{now_utc, show_duration};
 
 /// A run, as it is saved.
@@ -36,18 +39,51 @@ pub(super) struct Run {
     finished: String,
     /// The bus, without passwords.
     url: String,
+    /// Processors that this program may use.
+    #[serde(default)]
+    processors: usize,
     servers: u32,
+    /// Where they run: `apart`, `here` or `foreign`.
+    #[serde(default)]
+    place: String,
     warm_up: f64,
     duration: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    messages: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     rate: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pause: Option<f64>,
     pub(super) levels: Vec<Level>,
+}
+
+impl Run {
+    /// In what else than the program this run differs from an older one: what a comparison does not make up for.
+    pub(super) fn differences(&self, older: &Self) -> Vec<String> {
+        fn differ<T: PartialEq + std::fmt::Debug>(name: &str, old: &T, new: &T) -> Option<String> {
+            (old != new).then(|| format!("{name} {old:?}, now {new:?}"))
+        }
+        let unknown = older.place.is_empty();
+        [
+            differ("bus", &older.url, &self.url),
+            differ("servers", &older.servers, &self.servers),
+            differ("rate", &older.rate, &self.rate),
+            differ("pause", &older.pause, &self.pause),
+            differ("place of servers", &older.place, &self.place).filter(|_| !unknown),
+            differ("processors", &older.processors, &self.processors).filter(|_| !unknown),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
 }
 
 /// One number of callers and size of messages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Level {
     pub(super) what: What,
+    #[serde(default, skip_serializing_if = "Manner::is_usual")]
+    pub(super) manner: Manner,
     pub(super) callers: u32,
     pub(super) size: Size,
     pub(super) rounds: Vec<Round>,
@@ -63,6 +99,7 @@ pub(super) struct Round {
     pub(super) rate: f64,
     /// Messages that servers took in the same time.
     pub(super) served: u64,
+    /// Latencies; 0 where there are none, as of a queue that is emptied.
     pub(super) p50_us: f64,
     pub(super) p90_us: f64,
     pub(super) p99_us: f64,
@@ -70,48 +107,102 @@ pub(super) struct Round {
     pub(super) max_us: f64,
     /// CPU time for each operation, callers and servers apart where they are processes of their own.
     pub(super) client_cpu_us: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) server_cpu_us: Option<f64>,
+    /// Context switches for each operation, and those of them that were asked for.
     pub(super) client_switches: f64,
+    #[serde(default)]
+    pub(super) client_voluntary_switches: f64,
+    #[serde(default)]
+    pub(super) server_switches: f64,
+    #[serde(default)]
+    pub(super) server_voluntary_switches: f64,
     pub(super) client_rss_kib: u64,
     pub(super) server_rss_kib: u64,
+    /// TCP connections of each process.
+    #[serde(default)]
+    pub(super) client_connections: u64,
+    #[serde(default)]
+    pub(super) server_connections: u64,
 }
 
 impl Round {
     /// A round that did this and used that.
     pub(super) fn of(counted: &Counted, client: Usage, server: Usage, apart: bool) -> Self {
-        let operations = counted.operations();
-        // Counts stay far below where a float loses whole numbers.
-        let each = |total: u64| total as f64 / operations.max(1) as f64;
         let at = |quantile| counted.times.value_at_quantile(quantile) as f64 / 1e3;
         let failed = counted.failed.iter().filter(|(_, count)| **count > 0);
         Self {
-            operations,
             failed: failed
                 .map(|(kind, count)| ((*kind).to_owned(), *count))
                 .collect(),
-            seconds: counted.length.as_secs_f64(),
-            rate: operations as f64 / counted.length.as_secs_f64().max(1e-9),
-            served: server.served,
             p50_us: at(0.5),
             p90_us: at(0.9),
             p99_us: at(0.99),
             p999_us: at(0.999),
             max_us: counted.times.max() as f64 / 1e3,
+            ..Self::untimed(
+                counted.operations,
+                counted.length.as_secs_f64(),
+                client,
+                server,
+                apart,
+            )
+        }
+    }
+
+    /// A round in which a queue was emptied. In one process its CPU is told as the callers', as with all others.
+    pub(super) fn of_drain(measured: &Measured, client: Usage, apart: bool) -> Self {
+        let (client, server) = match apart {
+            true => (
+                Usage {
+                    rss_kib: client.rss_kib,
+                    connections: client.connections,
+                    ..Usage::default()
+                },
+                measured.usage,
+            ),
+            false => (measured.usage, Usage::default()),
+        };
+        Self {
+            served: measured.messages,
+            ..Self::untimed(measured.messages, measured.seconds, client, server, apart)
+        }
+    }
+
+    fn untimed(operations: u64, seconds: f64, client: Usage, server: Usage, apart: bool) -> Self {
+        // Counts stay far below where a float loses whole numbers.
+        let each = |total: u64| total as f64 / operations.max(1) as f64;
+        Self {
+            operations,
+            failed: BTreeMap::new(),
+            seconds,
+            rate: operations as f64 / seconds.max(1e-9),
+            served: server.served,
+            p50_us: 0.0,
+            p90_us: 0.0,
+            p99_us: 0.0,
+            p999_us: 0.0,
+            max_us: 0.0,
             client_cpu_us: each(client.cpu_ns) / 1e3,
             server_cpu_us: apart.then(|| each(server.cpu_ns) / 1e3),
             client_switches: each(client.switches),
+            client_voluntary_switches: each(client.voluntary),
+            server_switches: each(server.switches),
+            server_voluntary_switches: each(server.voluntary),
             client_rss_kib: client.rss_kib,
             server_rss_kib: server.rss_kib,
+            client_connections: client.connections,
+            server_connections: server.connections,
         }
     }
 }
 
 impl Level {
     /// A level that nobody has played yet.
-    pub(super) fn new(what: What, callers: u32, size: Size) -> Self {
+    pub(super) fn new(what: What, manner: Manner, callers: u32, size: Size) -> Self {
         Self {
             what,
+            manner,
             callers,
             size,
             rounds: Vec::new(),
@@ -120,12 +211,15 @@ impl Level {
 
     /// What it is called while it is played.
     pub(super) fn title(&self) -> String {
-        title(self.what, self.size, self.callers)
+        title(self.what, self.manner, self.size, self.callers)
     }
 
     /// What its file is called.
     pub(super) fn file_name(&self) -> String {
-        format!("{}-{}-{}", self.what, self.size, self.callers)
+        let manner = self.manner.to_string().replace(' ', "-");
+        let dash = if manner.is_empty() { "" } else { "-" };
+        let (what, size, callers) = (self.what, self.size, self.callers);
+        format!("{what}{dash}{manner}-{size}-{callers}")
     }
 
     /// Whether an operation failed while it was measured.
@@ -168,11 +262,20 @@ impl Report {
             omsg: Run {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 finished: now_utc(),
-                url: settings.url.to_string(),
-                servers: settings.servers,
+                url: settings.url().to_string(),
+                processors: std::thread::available_parallelism().map_or(0, usize::from),
+                servers: settings.staff.count,
+                place: match settings.place {
+                    Place::Apart => "apart",
+                    Place::Here => "here",
+                    Place::Foreign => "foreign",
+                }
+                .to_owned(),
                 warm_up: settings.warm_up.as_secs_f64(),
                 duration: settings.duration.as_secs_f64(),
+                messages: settings.messages,
                 rate: settings.rate,
+                pause: (!settings.pause.is_zero()).then_some(settings.pause.as_secs_f64()),
                 levels,
             },
         }
@@ -183,9 +286,7 @@ impl Report {
     /// # Errors
     /// A figure that JSON cannot hold.
     pub(super) fn to_json(&self) -> Result<String, Problem> {
-        let json = RawJson::from_value(self)
-            .map_err(|fault| Problem::local(format!("the run cannot be written: {fault}")))?;
-        Ok(format!("{}\n", json.as_str()))
+        to_json(self)
     }
 
     /// One that was saved.
@@ -229,10 +330,9 @@ impl Row for Shown<'_> {
 
     fn cells(&self) -> Vec<String> {
         let level = self.level;
-        let micros = |figure: fn(&Round) -> f64| {
-            show_duration(Duration::from_secs_f64(
-                (level.median(figure) / 1e6).max(0.0),
-            ))
+        let micros = |figure: fn(&Round) -> f64| match level.median(figure) {
+            some if some > 0.0 => show_duration(Duration::from_secs_f64(some / 1e6)),
+            _ => "–".to_owned(),
         };
         let cpu = level.median(|round| round.client_cpu_us);
         let cpu = if level
@@ -265,18 +365,53 @@ impl Row for Shown<'_> {
 }
 
 /// What a level is called.
-pub(super) fn title(what: What, size: Size, callers: u32) -> String {
-    match size {
-        Size::Bytes(bytes) if bytes % 1024 != 0 => format!("{what} {size} B × {callers}"),
-        Size::Bytes(_) | Size::Simulator => format!("{what} {size} × {callers}"),
-    }
+pub(super) fn title(what: What, manner: Manner, size: Size, callers: u32) -> String {
+    let unit = match size {
+        Size::Bytes(bytes) if bytes % 1024 != 0 || bytes == 0 => " B",
+        Size::Bytes(_) | Size::Simulator => "",
+    };
+    let space = if manner.is_usual() { "" } else { " " };
+    format!("{what}{space}{manner} {size}{unit} × {callers}")
+}
+
+/// What servers took, in the fields of the reference's simulator.
+#[derive(Serialize)]
+struct ServerReport<'a> {
+    series: IndexMap<&'static str, Vec<Point>>,
+    summary: &'a Summary,
+}
+
+/// What servers took, as it is saved.
+///
+/// # Errors
+/// A figure that JSON cannot hold.
+pub(super) fn server_json(points: Vec<Point>, summary: &Summary) -> Result<String, Problem> {
+    to_json(&ServerReport {
+        series: IndexMap::from([("server", points)]),
+        summary,
+    })
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<String, Problem> {
+    let json = RawJson::from_value(value)
+        .map_err(|fault| Problem::local(format!("the run cannot be written: {fault}")))?;
+    Ok(format!("{}\n", json.as_str()))
+}
+
+/// Writes a file.
+///
+/// # Errors
+/// Why it cannot be written.
+pub(super) fn write(file: &Path, text: &str) -> Result<(), Problem> {
+    std::fs::write(file, text)
+        .map_err(|fault| Problem::local(format!("{} cannot be written: {fault}", file.display())))
 }
 
 /// By how much of their median the rounds differ at most from it: what the noise of the machine makes of a figure.
 pub(super) fn spread(rounds: &[Round], figure: impl Fn(&Round) -> f64 + Copy) -> f64 {
     let level = Level {
         rounds: rounds.to_vec(),
-        ..Level::new(What::Call, 0, Size::Bytes(0))
+        ..Level::new(What::Call, Manner::default(), 0, Size::Bytes(0))
     };
     let median = level.median(figure);
     if median <= 0.0 {
@@ -324,28 +459,54 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn round(rate: f64, p99_us: f64) -> Round {
-        Round {
-            operations: 100,
-            failed: BTreeMap::new(),
-            seconds: 1.0,
-            rate,
+        let client = Usage {
+            cpu_ns: 1_000_000,
+            rss_kib: 1,
+            ..Usage::default()
+        };
+        let server = Usage {
+            cpu_ns: 500_000,
             served: 100,
+            ..Usage::default()
+        };
+        Round {
+            rate,
             p50_us: p99_us / 2.0,
             p90_us: p99_us,
             p99_us,
             p999_us: p99_us,
             max_us: p99_us,
-            client_cpu_us: 10.0,
-            server_cpu_us: Some(5.0),
-            client_switches: 0.0,
-            client_rss_kib: 1,
-            server_rss_kib: 1,
+            ..Round::untimed(100, 1.0, client, server, true)
         }
     }
 
     #[test]
+    fn a_queue_that_was_emptied_has_no_latencies() {
+        let measured = Measured {
+            messages: 900,
+            seconds: 0.5,
+            usage: Usage {
+                cpu_ns: 9_000_000,
+                ..Usage::default()
+            },
+        };
+        let manner = Manner {
+            batch: Some(100),
+            ..Manner::default()
+        };
+        let mut level = Level::new(What::Listen, manner, 1, Size::Bytes(1 << 10));
+        level.rounds = vec![Round::of_drain(&measured, Usage::default(), true)];
+        let cells = Shown::of(&level).cells();
+        assert_eq!(cells[..2], ["listen batch 100 1K × 1", "1800"]);
+        assert_eq!(cells[3..6], ["–", "–", "0 + 10"]);
+        assert_eq!(level.file_name(), "listen-batch-100-1K-1");
+        let here = Round::of_drain(&measured, Usage::default(), false);
+        assert_eq!((here.client_cpu_us, here.server_cpu_us), (10.0, None));
+    }
+
+    #[test]
     fn a_level_shows_medians_and_how_far_its_rounds_lie_apart() {
-        let mut level = Level::new(What::Call, 16, Size::Bytes(100));
+        let mut level = Level::new(What::Call, Manner::default(), 16, Size::Bytes(100));
         level.rounds = vec![round(90.0, 10.0), round(100.0, 20.0), round(120.0, 30.0)];
         let cells = Shown::of(&level).cells();
         assert_eq!(cells[..3], ["call 100 B × 16", "100", "20 %"]);

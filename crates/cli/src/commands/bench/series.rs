@@ -135,12 +135,17 @@ impl Second {
     }
 }
 
+/// Is told of a second.
+type Tell = Box<dyn Fn(&Point) + Send + Sync>;
+
 /// Counts what happens, for all callers.
 pub(super) struct Collector {
     sent: Second,
     answered: Second,
     failed: Second,
     points: Mutex<Collected>,
+    /// Told of each second of what was answered.
+    tell: Option<Tell>,
 }
 
 /// All series of a run.
@@ -159,6 +164,15 @@ impl Collector {
             answered: Second::default(),
             failed: Second::default(),
             points: Mutex::default(),
+            tell: None,
+        }
+    }
+
+    /// One that tells of each second of what was answered.
+    pub(super) fn telling(tell: impl Fn(&Point) + Send + Sync + 'static) -> Self {
+        Self {
+            tell: Some(Box::new(tell)),
+            ..Self::new()
         }
     }
 
@@ -206,8 +220,13 @@ impl Collector {
         let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
         let seq = points.sent.len() as u64;
         points.sent.push(self.sent.take(seq, now));
-        points.answered.push(self.answered.take(seq, now));
+        let answered = self.answered.take(seq, now);
+        points.answered.push(answered.clone());
         points.failed.push(self.failed.take(seq, now));
+        drop(points);
+        if let Some(tell) = &self.tell {
+            tell(&answered);
+        }
     }
 }
 

@@ -1,36 +1,39 @@
 //! The servers of a run: in a process of their own, in this one, or somebody else's.
 
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use oslo_messaging::{RawJson, RpcServer, Transport};
+use hdrhistogram::Histogram;
+use oslo_messaging::{RawJson, Transport};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::server::start_servers;
+use super::crew::Crew;
+use super::load::histogram;
+use super::server::Question;
+use super::taken::{Drained, Measured};
 use super::usage::Usage;
 use crate::exit::Problem;
-use crate::settings::{Bench, BenchServer, Place, URL_OPTION_VARIABLE, URL_VARIABLE};
+use crate::settings::bench::{Bench, Place, Work};
+use crate::settings::{URL_OPTION_VARIABLE, URL_VARIABLE};
 
 /// How long the process may take to end in good order.
 const ENDING: Duration = Duration::from_secs(10);
+/// How long listeners may take to empty a queue as long as something comes.
+const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 /// How long servers may work on what a level left them with, before the next one begins,
-const DRAINING: Duration = Duration::from_secs(10);
+const DRAINING: Duration = Duration::from_secs(60);
 /// and how often they are looked at: nothing taken between two looks is an empty queue.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Servers at work.
+/// Servers or listeners at work.
 pub(super) enum Servers {
     /// In a process of their own.
     Apart(Box<Apart>),
     /// In this one.
-    Here {
-        servers: Vec<RpcServer>,
-        served: Arc<AtomicU64>,
-    },
+    Here(Crew),
     /// Somebody else's; nothing is known of what they use.
     Foreign,
 }
@@ -51,18 +54,9 @@ impl Servers {
     pub(super) async fn start(settings: &Bench, transport: &Transport) -> Result<Self, Problem> {
         match settings.place {
             Place::Foreign => Ok(Self::Foreign),
-            Place::Here => {
-                let served = Arc::new(AtomicU64::new(0));
-                let own = BenchServer {
-                    url: settings.url.clone(),
-                    options: settings.options.clone(),
-                    target: settings.target.clone(),
-                    servers: settings.servers,
-                    timeout: settings.timeout,
-                };
-                let servers = start_servers(transport, &own, &served).await?;
-                Ok(Self::Here { servers, served })
-            }
+            Place::Here => Ok(Self::Here(
+                Crew::start(transport, &settings.staff, None).await?,
+            )),
             Place::Apart => Ok(Self::Apart(Box::new(Apart::start(settings).await?))),
         }
     }
@@ -78,13 +72,71 @@ impl Servers {
     /// The process is gone.
     pub(super) async fn usage(&mut self) -> Result<Usage, Problem> {
         match self {
-            Self::Apart(apart) => apart.usage().await,
-            Self::Here { served, .. } => Ok(Usage {
-                served: served.load(Ordering::Relaxed),
+            Self::Apart(apart) => apart.ask(Question::Usage).await,
+            Self::Here(crew) => Ok(Usage {
+                served: crew.taken.count(),
                 ..Usage::default()
             }),
             Self::Foreign => Ok(Usage::default()),
         }
+    }
+
+    /// How long what they took since the last time was under way.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub(super) async fn times(&mut self) -> Result<Histogram<u64>, Problem> {
+        let counts: Vec<(u64, u64)> = match self {
+            Self::Apart(apart) => apart.ask(Question::Times).await?,
+            Self::Here(crew) => crew.taken.take_times(),
+            Self::Foreign => Vec::new(),
+        };
+        let mut times = histogram();
+        for (value, count) in counts {
+            times.saturating_record_n(value, count);
+        }
+        Ok(times)
+    }
+
+    /// Lets listeners take nothing, or take again.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub(super) async fn hold(&mut self, hold: bool) -> Result<(), Problem> {
+        match (self, hold) {
+            (Self::Apart(apart), true) => apart.ask(Question::Hold).await,
+            (Self::Apart(apart), false) => apart.ask(Question::Release).await,
+            (Self::Here(crew), true) => {
+                crew.taken.hold();
+                Ok(())
+            }
+            (Self::Here(crew), false) => {
+                crew.taken.release();
+                Ok(())
+            }
+            (Self::Foreign, _) => Ok(()),
+        }
+    }
+
+    /// Lets listeners that hold take so many, and measures it.
+    ///
+    /// # Errors
+    /// The process is gone, or the messages did not come.
+    pub(super) async fn empty(&mut self, messages: u64) -> Result<Measured, Problem> {
+        let drained: Drained = match self {
+            Self::Apart(apart) => apart.ask(Question::Drain(messages)).await?,
+            Self::Here(crew) => crew.drain(messages).await,
+            Self::Foreign => Drained {
+                taken: 0,
+                measured: None,
+            },
+        };
+        drained.measured.ok_or_else(|| {
+            Problem::local(format!(
+                "only {} of {messages} notifications came to the listeners",
+                drained.taken
+            ))
+        })
     }
 
     /// Waits until they have taken what is left of a level, within reason: casts can be sent faster than they are taken.
@@ -109,11 +161,7 @@ impl Servers {
     pub(super) async fn stop(self) {
         match self {
             Self::Apart(apart) => apart.stop().await,
-            Self::Here { servers, .. } => {
-                for server in servers {
-                    server.stop_within(ENDING).await;
-                }
-            }
+            Self::Here(crew) => crew.stop().await,
             Self::Foreign => {}
         }
     }
@@ -123,21 +171,33 @@ impl Apart {
     async fn start(settings: &Bench) -> Result<Self, Problem> {
         let own = std::env::current_exe()
             .map_err(|fault| Problem::local(format!("this program cannot find itself: {fault}")))?;
-        let target = &settings.target;
-        let exchange = target.exchange_name().map(|name| ["--exchange", name]);
-        let mut child = Command::new(own)
-            .arg("bench-server")
-            .args(["--topic", target.topic_name().unwrap_or_default()])
+        let staff = &settings.staff;
+        let exchange = staff
+            .target
+            .exchange_name()
+            .map(|name| ["--exchange", name]);
+        let mut command = Command::new(own);
+        command
+            .args(["bench-server", "--piped"])
+            .args(["--topic", staff.target.topic_name().unwrap_or_default()])
+            .args(["--server", &staff.name])
             .args(exchange.into_iter().flatten())
-            .args(["--servers", &settings.servers.to_string()])
-            .args(["--timeout", &settings.timeout.as_secs_f64().to_string()])
-            .args(settings.sources.iter().flat_map(|source| source.words()))
+            .args(["--servers", &staff.count.to_string()])
+            .args(["--timeout", &staff.timeout.as_secs_f64().to_string()])
+            .args(settings.sources.iter().flat_map(|source| source.words()));
+        if let Work::Listen { batch } = staff.work {
+            command.arg("--listen");
+            let batch = batch.map(|size| ["--batch".to_owned(), size.to_string()]);
+            command.args(batch.into_iter().flatten());
+        }
+        if staff.live {
+            command.arg("--live");
+        }
+        let url = staff.url.expose();
+        let mut child = command
             // Not in the words, which all users of the machine can read.
-            .env(URL_VARIABLE, settings.url.expose())
-            .env(
-                URL_OPTION_VARIABLE,
-                settings.url.expose().replace('$', "$$"),
-            )
+            .env(URL_VARIABLE, &url)
+            .env(URL_OPTION_VARIABLE, url.replace('$', "$$"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -155,27 +215,36 @@ impl Apart {
             output: BufReader::new(output).lines(),
             patience: settings.timeout + Duration::from_secs(5),
         };
-        match apart.line().await {
+        match apart.line_within(apart.patience).await {
             Some(line) if line == "ready" => Ok(apart),
             _ => Err(apart.died().await),
         }
     }
 
-    async fn usage(&mut self) -> Result<Usage, Problem> {
-        let asked = self.input.write_all(b"usage\n").await;
+    /// Asks, and waits for the answer as long as something happens.
+    async fn ask<T: DeserializeOwned>(&mut self, question: Question) -> Result<T, Problem> {
+        let patience = match question {
+            // It gives up itself when nothing comes any more.
+            Question::Drain(_) => LONGEST_DRAIN,
+            _ => self.patience,
+        };
+        let asked = self
+            .input
+            .write_all(format!("{question}\n").as_bytes())
+            .await;
         let line = match asked {
-            Ok(()) => self.line().await,
+            Ok(()) => self.line_within(patience).await,
             Err(_) => None,
         };
-        let usage = line.and_then(|line| RawJson::from_text(line).ok()?.parse().ok());
-        match usage {
-            Some(usage) => Ok(usage),
+        let answer = line.and_then(|line| RawJson::from_text(line).ok()?.parse().ok());
+        match answer {
+            Some(answer) => Ok(answer),
             None => Err(self.died().await),
         }
     }
 
-    async fn line(&mut self) -> Option<String> {
-        timeout(self.patience, self.output.next_line())
+    async fn line_within(&mut self, patience: Duration) -> Option<String> {
+        timeout(patience, self.output.next_line())
             .await
             .ok()?
             .ok()?

@@ -1,9 +1,8 @@
-//! What is sent: which kind of message, of which size.
+//! What is sent: contents of which size.
 
 use std::fmt;
 use std::str::FromStr;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// Contents kept at once; they are sent in turn, as the reference's simulator does (parity 1.17).
@@ -18,28 +17,6 @@ const STEP: u32 = 500;
 const SIMULATOR: [u16; 22] = [
     56, 105, 801, 1_166, 616, 150, 100, 37, 177, 250, 99, 154, 211, 52, 53, 0, 0, 0, 0, 0, 0, 50,
 ];
-
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum What {
-    /// Calls: each waits for its answer
-    Call,
-    /// Casts: each waits until the broker has it
-    Cast,
-    /// Fanouts: casts to all servers
-    Fanout,
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Call => "call",
-            Self::Cast => "cast",
-            Self::Fanout => "fanout",
-        })
-    }
-}
 
 /// How large the contents are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

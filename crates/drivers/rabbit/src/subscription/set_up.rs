@@ -27,15 +27,7 @@ impl SubscriptionTask {
         session: &Session,
         history: &mut History,
     ) -> Option<Result<Active, SetupFault>> {
-        let seen = tokio::select! {
-            seen = self.look_for_canary(session) => seen,
-            () = until_not_running(self.wishes.clone()) => return None,
-        };
-        if let Err(fault) = seen {
-            return Some(Err(fault));
-        }
-        let declared = self.bounded(self.declare(session, history)).await?;
-        let Declared { channel, .. } = match declared {
+        let Declared { channel, .. } = match self.look_and_declare(session, history).await? {
             Ok(declared) => declared,
             Err(fault) => return Some(Err(fault)),
         };
@@ -70,6 +62,38 @@ impl SubscriptionTask {
             count,
             census: Arc::clone(&self.census),
         }))
+    }
+
+    /// Looks after the canary, and declares. At the start the canary has nothing to tell yet, so both are done at once, on
+    /// channels of their own; later the declaring asks it what was lost.
+    async fn look_and_declare(
+        &self,
+        session: &Session,
+        history: &mut History,
+    ) -> Option<Result<Declared, SetupFault>> {
+        let look = async {
+            tokio::select! {
+                seen = self.look_for_canary(session) => Some(seen),
+                () = until_not_running(self.wishes.clone()) => None,
+            }
+        };
+        let (seen, declared) = if self.ready.is_some() {
+            // Both to their ends: a refusal that ends the connection is learnt by the canary, whoever hears of it first.
+            let declare = self.bounded(self.declare(session, history));
+            let (seen, declared) = tokio::join!(look, declare);
+            (seen?, declared)
+        } else {
+            let seen = look.await?;
+            if seen.is_err() {
+                (seen, None)
+            } else {
+                (seen, self.bounded(self.declare(session, history)).await)
+            }
+        };
+        match seen {
+            Err(fault) => Some(Err(fault)),
+            Ok(()) => declared,
+        }
     }
 
     async fn look_for_canary(&self, session: &Session) -> Result<(), SetupFault> {

@@ -1,0 +1,336 @@
+//! What the words of `omsg bench` and `omsg bench-server` mean.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oslo_messaging::{ConnectOptions, Target, TransportUrl};
+
+use super::{Resolver, required, target};
+use crate::args::Source;
+use crate::args::bench as typed;
+use crate::bus::caller_options;
+use crate::commands::bench::{Manner, Size, What};
+use crate::exit::{Problem, is_memory};
+
+pub(crate) use crate::args::bench::Sync;
+
+/// Callers of a level unless it is told.
+const CALLERS: [u32; 3] = [1, 16, 64];
+/// Notifications that fill a queue unless it is told,
+const MESSAGES: u64 = 50_000;
+/// and the bytes of content that they may have.
+const FILL: u64 = 64 << 20;
+/// A batch has to be a small part of what is measured.
+const BATCHES: u64 = 10;
+
+/// Where the servers of a measurement run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a process of their own.
+    Apart,
+    /// In this one.
+    Here,
+    /// They are there already.
+    Foreign,
+}
+
+/// What servers of a measurement do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Answer requests.
+    Answer,
+    /// Take notifications, so many together if that is said.
+    Listen { batch: Option<u32> },
+}
+
+/// The servers or listeners of a measurement.
+#[derive(Clone)]
+pub(crate) struct Staff {
+    pub(crate) url: TransportUrl,
+    /// Topic, and perhaps exchange.
+    pub(crate) target: Target,
+    pub(crate) work: Work,
+    pub(crate) count: u32,
+    /// The name of the only server, or what the names of several begin with.
+    pub(crate) name: String,
+    /// How long each message is worked on.
+    pub(crate) wait: Duration,
+    /// Each notification is given back once.
+    pub(crate) requeue: bool,
+    /// Notifications tell how long they took.
+    pub(crate) live: bool,
+    /// How long they may take to start.
+    pub(crate) timeout: Duration,
+}
+
+/// `omsg bench`
+pub(crate) struct Bench {
+    pub(crate) options: ConnectOptions,
+    /// Where the options are from, for the process of the servers.
+    pub(crate) sources: Vec<Source>,
+    pub(crate) what: What,
+    pub(crate) manner: Manner,
+    pub(crate) callers: Vec<u32>,
+    pub(crate) sizes: Vec<Size>,
+    pub(crate) duration: Duration,
+    pub(crate) warm_up: Duration,
+    /// Messages of each caller, or in the queue to listen to.
+    pub(crate) messages: Option<u64>,
+    pub(crate) rounds: u32,
+    pub(crate) rate: Option<f64>,
+    pub(crate) pause: Duration,
+    pub(crate) place: Place,
+    pub(crate) staff: Staff,
+    /// Whom callers send to, in turn; never empty.
+    pub(crate) targets: Vec<Target>,
+    pub(crate) sync: Option<Sync>,
+    pub(crate) timeout: Duration,
+    pub(crate) exit_wait: Duration,
+    pub(crate) save: Option<PathBuf>,
+    pub(crate) compare: Option<PathBuf>,
+    pub(crate) histograms: Option<PathBuf>,
+}
+
+impl Bench {
+    /// The bus.
+    pub(crate) fn url(&self) -> &TransportUrl {
+        &self.staff.url
+    }
+
+    /// Whether a queue is filled first and measured while it is emptied.
+    pub(crate) fn drains(&self) -> bool {
+        self.what == What::Listen && !self.manner.live
+    }
+
+    /// How many notifications of this size fill a queue.
+    pub(crate) fn fill(&self, size: Size) -> u64 {
+        let each = match size {
+            Size::Bytes(bytes) => u64::from(bytes.max(1)),
+            Size::Simulator => 3_300,
+        };
+        let least = self.manner.batch.map_or(100, |size| {
+            BATCHES * u64::from(size) * u64::from(self.staff.count)
+        });
+        self.messages
+            .unwrap_or_else(|| MESSAGES.min(FILL / each).max(least))
+    }
+}
+
+/// `omsg bench-server`
+pub(crate) struct BenchServer {
+    pub(crate) options: ConnectOptions,
+    pub(crate) staff: Staff,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) save: Option<PathBuf>,
+    /// The process at the other end of standard input asks and ends it.
+    pub(crate) piped: bool,
+}
+
+impl Resolver<'_> {
+    /// Resolves `omsg bench`.
+    pub(crate) fn bench(&self, typed: typed::Bench) -> Result<Bench, Problem> {
+        check(&typed)?;
+        let url = match typed.what.is_rpc() {
+            true => self.url()?,
+            false => self.notification_url()?,
+        };
+        let own = format!("omsg-bench-{:08x}", fastrand::u32(..));
+        let place = place(&typed, &url)?;
+        let exchange = match (typed.exchange, place) {
+            (None, Place::Apart | Place::Here) => Some(own.clone()),
+            (typed, _) => typed,
+        };
+        if typed.what == What::Fanout && place == Place::Foreign && exchange.is_some() {
+            return Err(Problem::usage(
+                "a fanout reaches all servers of a topic, whatever their exchange: leave --exchange out",
+            ));
+        }
+        let topic = target(typed.topic.unwrap_or(own), exchange.clone())?;
+        let targets = match typed.target.is_empty() {
+            true => vec![topic.clone()],
+            false => targets(&typed.target, exchange.as_deref(), typed.what)?,
+        };
+        let manner = Manner {
+            buffered: typed.buffered,
+            held: typed.held,
+            live: typed.live,
+            batch: typed.batch,
+        };
+        let drains = typed.what == What::Listen && !typed.live;
+        let callers = match typed.callers.is_empty() {
+            // Without senders to count, a level has the number of its listeners.
+            true if drains => vec![typed.servers],
+            true => CALLERS.to_vec(),
+            false => typed.callers,
+        };
+        let mut options = caller_options(&self.config);
+        options.transport.rpc_response_timeout = typed.timeout;
+        if let (false, Some(exchange)) = (typed.what.is_rpc(), exchange) {
+            options.control_exchange = exchange;
+        }
+        if place != Place::Foreign {
+            options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
+        }
+        Ok(Bench {
+            options,
+            sources: self.global.sources.clone(),
+            what: typed.what,
+            manner,
+            callers,
+            sizes: typed.size,
+            duration: typed.duration,
+            warm_up: typed.warm_up,
+            messages: typed.messages,
+            rounds: typed.rounds,
+            rate: typed.rate,
+            pause: typed.pause,
+            place,
+            staff: Staff {
+                url,
+                target: topic,
+                work: match typed.what.is_rpc() {
+                    true => Work::Answer,
+                    false => Work::Listen { batch: typed.batch },
+                },
+                count: typed.servers,
+                name: "server".to_owned(),
+                wait: Duration::ZERO,
+                requeue: false,
+                live: typed.live,
+                timeout: typed.timeout,
+            },
+            targets,
+            sync: typed.sync,
+            timeout: typed.timeout,
+            exit_wait: typed.exit_wait,
+            save: typed.save,
+            compare: typed.compare,
+            histograms: typed.histograms,
+        })
+    }
+
+    /// Resolves `omsg bench-server`.
+    pub(crate) fn bench_server(&self, typed: typed::BenchServer) -> Result<BenchServer, Problem> {
+        let mut options = self.config.connect_options();
+        options.transport.rpc_response_timeout = typed.timeout;
+        if let (true, Some(exchange)) = (typed.listen, &typed.exchange) {
+            options.control_exchange.clone_from(exchange);
+        }
+        if typed.piped {
+            options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
+        }
+        Ok(BenchServer {
+            staff: Staff {
+                url: match typed.listen {
+                    true => self.notification_url()?,
+                    false => self.url()?,
+                },
+                target: target(typed.topic, typed.exchange)?,
+                work: match typed.listen {
+                    true => Work::Listen { batch: typed.batch },
+                    false => Work::Answer,
+                },
+                count: typed.servers,
+                name: required("--server", typed.server)?,
+                wait: typed.wait,
+                requeue: typed.requeue,
+                live: typed.live,
+                timeout: typed.timeout,
+            },
+            options,
+            duration: typed.duration,
+            save: typed.save,
+            piped: typed.piped,
+        })
+    }
+}
+
+/// What does not go together, whatever the bus.
+fn check(typed: &typed::Bench) -> Result<(), Problem> {
+    let drains = typed.what == What::Listen && !typed.live;
+    let is = |what: What| typed.what == what;
+    let together = u64::from(typed.batch.unwrap_or_default()) * u64::from(typed.servers);
+    let batches = BATCHES * together;
+    for (wrong, why) in [
+        (
+            typed.buffered && !is(What::Notify),
+            "--buffered goes with notify",
+        ),
+        (typed.held && !is(What::Notify), "--held goes with notify"),
+        (typed.live && !is(What::Listen), "--live goes with listen"),
+        (
+            typed.batch.is_some() && !is(What::Listen),
+            "--batch goes with listen",
+        ),
+        (
+            drains && (!typed.callers.is_empty() || typed.rate.is_some()),
+            "listen empties a queue that was filled before: --callers and --rate go with --live",
+        ),
+        (
+            drains && typed.messages.is_some_and(|messages| messages < 10),
+            "a queue to be emptied takes 10 --messages at least",
+        ),
+        (
+            drains && typed.messages.is_some_and(|messages| messages < batches),
+            "--messages must be ten times --batch for each listener at least",
+        ),
+        (
+            is(What::Listen) && typed.servers == 0,
+            "listen measures its own listeners: --servers 0 goes with the others",
+        ),
+        (
+            typed.held && typed.servers == 0,
+            "--held needs listeners of its own: it does not go with --servers 0",
+        ),
+        (
+            typed.servers > 0 && (!typed.target.is_empty() || typed.sync.is_some()),
+            "--target and --sync go with --servers 0",
+        ),
+        (
+            typed.sync.is_some() && !typed.what.is_rpc(),
+            "--sync goes with call, cast and fanout",
+        ),
+        (
+            typed.rate.is_some() && !typed.pause.is_zero(),
+            "--rate and --pause both say when the next message is sent: choose",
+        ),
+    ] {
+        if wrong {
+            return Err(Problem::usage(why));
+        }
+    }
+    Ok(())
+}
+
+fn place(typed: &typed::Bench, url: &TransportUrl) -> Result<Place, Problem> {
+    match (typed.servers, typed.one_process || is_memory(url)) {
+        (0, _) if typed.topic.is_none() && typed.target.is_empty() => Err(Problem::usage(
+            "--servers 0 needs the --topic or --target of servers that are there",
+        )),
+        (0, true) if typed.one_process => Err(Problem::usage(
+            "--one-process has no servers to run with --servers 0",
+        )),
+        (0, _) => Ok(Place::Foreign),
+        (_, true) => Ok(Place::Here),
+        (_, false) => Ok(Place::Apart),
+    }
+}
+
+/// Topics, or topics and servers after the first dot.
+fn targets(words: &[String], exchange: Option<&str>, what: What) -> Result<Vec<Target>, Problem> {
+    let each = words.iter().map(|word| {
+        let (topic, server) = match word.split_once('.') {
+            Some((topic, server)) if what.is_rpc() => (topic, Some(server)),
+            _ => (word.as_str(), None),
+        };
+        let whole = target(topic.to_owned(), exchange.map(str::to_owned))?;
+        match server {
+            // A fanout has no server.
+            Some(server) if what != What::Fanout => {
+                Ok(whole.server(required("the server in TOPIC.SERVER", server.to_owned())?))
+            }
+            _ => Ok(whole),
+        }
+    });
+    each.collect()
+}
