@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use oslo_messaging_amqp::internals::Bench;
+use oslo_messaging_amqp::internals::{Bench, delivery};
 use oslo_messaging_amqp::{EncodedProperties, PropertiesBuilder, Publish, Table};
 
 const BATCH: u64 = 64;
@@ -20,24 +20,6 @@ fn properties() -> EncodedProperties {
         .priority(0)
         .build()
         .expect("short texts")
-}
-
-/// A delivery of the consumer `1` as RabbitMQ writes it.
-fn delivery(tag: u64, body: &[u8]) -> Vec<u8> {
-    let mut method = b"\x00\x3c\x00\x3c\x011".to_vec();
-    method.extend_from_slice(&tag.to_be_bytes());
-    method.extend_from_slice(b"\x00\x09openstack\x07topic-a");
-    let mut header = b"\x00\x3c\x00\x00".to_vec();
-    header.extend_from_slice(&(body.len() as u64).to_be_bytes());
-    header.extend_from_slice(b"\xf8\x00\x10application/json\x05utf-8\x00\x00\x00\x00\x02\x00");
-    let mut bytes = Vec::new();
-    for (kind, payload) in [(1, &method[..]), (2, &header), (3, body)] {
-        bytes.extend_from_slice(&[kind, 0, 1]);
-        bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes());
-        bytes.extend_from_slice(payload);
-        bytes.push(0xce);
-    }
-    bytes
 }
 
 fn engine(criterion: &mut Criterion) {

@@ -6,10 +6,48 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use crate::channel::Then;
+use crate::codec::{METHOD, decode_method, peek_frame};
 use crate::connection::{Engine, Event};
 use crate::error::Error;
 use crate::methods::{Consumer, Delivered, Publish};
 use crate::options::ConnectOptions;
+
+/// A delivery of the consumer `1` of [`Bench`] as RabbitMQ writes it: three frames.
+pub fn delivery(tag: u64, body: &[u8]) -> Vec<u8> {
+    let mut method = b"\x00\x3c\x00\x3c\x011".to_vec();
+    method.extend_from_slice(&tag.to_be_bytes());
+    method.extend_from_slice(b"\x00\x09openstack\x07topic-a");
+    let mut header = b"\x00\x3c\x00\x00".to_vec();
+    header.extend_from_slice(&(body.len() as u64).to_be_bytes());
+    header.extend_from_slice(b"\xf8\x00\x10application/json\x05utf-8\x00\x00\x00\x00\x02\x00");
+    let mut bytes = Vec::with_capacity(body.len() + 128);
+    for (kind, payload) in [(1, &method[..]), (2, &header), (3, body)] {
+        bytes.extend_from_slice(&[kind, 0, 1]);
+        // Bodies of the benches fit a frame.
+        bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(payload);
+        bytes.push(0xce);
+    }
+    bytes
+}
+
+/// Reads whole frames and the methods in them, as the codec does for the engine; how many there were.
+///
+/// # Panics
+/// When they are malformed.
+pub fn read_frames(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some(head) = peek_frame(bytes, usize::MAX).expect("whole frames") {
+        let frame = &bytes[..head.length()];
+        if head.kind == METHOD {
+            let method = decode_method(&frame[7..frame.len() - 1]);
+            std::hint::black_box(method.expect("a known method"));
+        }
+        bytes = &bytes[frame.len()..];
+        count += 1;
+    }
+    count
+}
 
 /// A consumer that counts nothing and keeps nothing.
 struct Deaf;
@@ -144,3 +182,6 @@ pub fn feed(bytes: &[u8]) {
     whole.flush();
     pieces.flush();
 }
+
+#[cfg(test)]
+mod tests;

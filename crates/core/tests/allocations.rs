@@ -1,12 +1,13 @@
-//! What a call costs in allocations, both sides together, over the memory driver. A file of its own, since
-//! it counts everything the process allocates.
+//! What calls and casts cost in allocations over the memory driver: both sides together, and a server alone. A file of
+//! its own, since it replaces the allocator; each test counts what its own thread allocates.
 
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use oslo_messaging_core::context::Context;
-use oslo_messaging_core::driver::{BoxFuture, Driver};
+use oslo_messaging_core::driver::{BoxFuture, Destination, Driver, Outgoing};
 use oslo_messaging_core::error::RemoteError;
 use oslo_messaging_core::memory::{MemoryBroker, MemoryDriver};
 use oslo_messaging_core::rpc::{
@@ -14,6 +15,7 @@ use oslo_messaging_core::rpc::{
 };
 use oslo_messaging_core::target::Target;
 use oslo_messaging_core::transport::{Transport, TransportOptions};
+use oslo_messaging_proto::{CallHead, MsgId, RequestHead, UniqueId, encode_request};
 use serde::{Deserialize, Serialize};
 
 struct Echo;
@@ -44,6 +46,82 @@ impl Endpoint for Echo {
 const CALLS: u64 = 1_000;
 /// Of both sides and of the driver between them.
 const MOST: u64 = 20;
+/// Of a server that takes a request, runs its method and hands the reply to the driver.
+const MOST_SERVED: u64 = 17;
+
+/// A server alone: what it takes to run a method for each of these requests.
+fn allocations_of_a_server(reply_q: Option<&str>) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let driver = Arc::new(MemoryDriver::new(MemoryBroker::new()));
+    let transport = Transport::new(
+        Arc::clone(&driver) as Arc<dyn Driver>,
+        TransportOptions::default(),
+    );
+    let start = RpcServer::builder(transport, Target::topic("t").server("s"))
+        .endpoint(Echo)
+        .start();
+    let server = runtime.block_on(start).unwrap();
+    let mut bodies: Vec<_> = (1..=2 * CALLS)
+        .map(|n| request(n.into(), reply_q))
+        .collect();
+    let mut round = || {
+        let requests = bodies.split_off(bodies.len() - CALLS as usize);
+        runtime.block_on(async {
+            let before = server.stats().served;
+            for body in requests {
+                let to = Destination::Topic {
+                    exchange: None,
+                    topic: "t",
+                };
+                driver.send(Outgoing::new(to, body)).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            while server.stats().served < before + CALLS {
+                tokio::task::yield_now().await;
+            }
+        });
+    };
+    round();
+    let counted = allocation_counter::measure(round).count_total;
+    runtime.block_on(server.stop());
+    counted / CALLS
+}
+
+fn request(number: u128, reply_q: Option<&str>) -> Bytes {
+    let call = reply_q.map(|reply_q| CallHead {
+        msg_id: MsgId::from_random(number),
+        reply_q,
+        monitor: None,
+        deadline: None,
+        cancellable: false,
+    });
+    let head = RequestHead {
+        method: "echo",
+        namespace: None,
+        version: None,
+        call,
+        unique_id: UniqueId::from_random(!number),
+    };
+    encode_request(&head, &Value { value: "v" }, &Context::new()).unwrap()
+}
+
+#[test]
+fn a_server_allocates_little_for_a_request() {
+    for reply_q in [None, Some("reply_84f4bc134c804c66aca224453c47e48b")] {
+        let each = allocations_of_a_server(reply_q);
+        println!(
+            "{each} allocations per request, to be answered: {}",
+            reply_q.is_some()
+        );
+        assert!(
+            each <= MOST_SERVED,
+            "{each} allocations per request, at most {MOST_SERVED} were agreed on"
+        );
+    }
+}
 
 #[test]
 fn a_call_allocates_little() {
