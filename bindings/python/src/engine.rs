@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oslo_messaging::driver::{Destination, Notifications, Outgoing, Pool, Prefetch};
-use oslo_messaging::rabbit::config::RabbitConfig;
 use oslo_messaging::rpc::foreign::{ForeignRequest, ForeignServer, ForeignTarget, call, cast};
-use oslo_messaging::{ConnectOptions, Transport, connect_with};
+use oslo_messaging::{Transport, connect_with};
 use pyo3::types::{PyDict, PyDictMethods as _};
-use pyo3::{Bound, PyResult, Python, pyclass, pyfunction, pymethods};
+use pyo3::{Bound, PyResult, Python, pyclass, pymethods};
 
 use crate::bridge::Bridge;
 use crate::fork::Owned;
 use crate::intake::{Intake, Listener, Source};
 use crate::notes::{self, Notes};
 use crate::op::{Op, Value};
-use crate::{convert, errors, runtime};
+use crate::{convert, errors, runtime, settings};
 
 /// Where a message goes, with names of its own.
 struct Place {
@@ -49,19 +48,20 @@ pub(crate) struct Engine {
 
 #[pymethods]
 impl Engine {
-    /// A transport for `url`, without a query; `options` are pairs of the driver's option names and texts.
+    /// A transport of the engine's driver `driver` for `url`, which has no query; `options` are pairs of option names and
+    /// texts.
     #[new]
     fn new(
+        driver: &str,
         url: &str,
         options: Vec<(String, String)>,
         control_exchange: String,
         response_timeout: f64,
     ) -> PyResult<Self> {
-        let mut connect = ConnectOptions::default();
+        let mut connect = settings::connect_options(driver, &options)?;
         connect.control_exchange = control_exchange;
         connect.transport.rpc_response_timeout =
             convert::seconds(response_timeout).max(Duration::from_millis(1));
-        connect.rabbit = rabbit_config(&options)?;
         // It does not wait for anything.
         let made = runtime::handle()?.block_on(connect_with(url, connect));
         Ok(Self {
@@ -246,25 +246,4 @@ impl Engine {
 /// What waits behind `concurrency` requests: as many again, so that a batch of replies finds its next requests here.
 fn prefetch(concurrency: NonZeroUsize) -> NonZeroU16 {
     NonZeroU16::try_from(concurrency).unwrap_or(NonZeroU16::MAX)
-}
-
-/// The names of the options of the RabbitMQ driver.
-#[pyfunction]
-pub(crate) fn option_names() -> Vec<&'static str> {
-    RabbitConfig::OPTIONS
-        .iter()
-        .map(|option| option.name)
-        .collect()
-}
-
-/// Raises `RuntimeError` if these options of the RabbitMQ driver cannot work.
-#[pyfunction]
-pub(crate) fn check_options(options: Vec<(String, String)>) -> PyResult<()> {
-    rabbit_config(&options)?
-        .validate()
-        .map_err(errors::bad_settings)
-}
-
-fn rabbit_config(options: &[(String, String)]) -> PyResult<RabbitConfig> {
-    RabbitConfig::from_query(options).map_err(errors::bad_settings)
 }

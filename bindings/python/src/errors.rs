@@ -31,7 +31,11 @@ import_exception!(oslo_messaging._drivers.base, TransportDriverError);
 /// The exception that tells Python of `error`.
 pub(crate) fn to_python(_py: Python<'_>, error: Error) -> PyErr {
     if let Some(failure) = error.remote() {
-        return RemoteFailure::new_err(failure.encode());
+        let text = match failure.received() {
+            Some(received) => received.as_str().to_owned(),
+            None => failure.encode(),
+        };
+        return RemoteFailure::new_err(text);
     }
     let text = error.to_string();
     match error.kind() {

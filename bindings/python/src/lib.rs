@@ -14,6 +14,7 @@ mod logs;
 mod notes;
 mod op;
 mod runtime;
+mod settings;
 
 /// What the package may call.
 #[pyo3::pymodule]
@@ -21,7 +22,7 @@ mod _native {
     #[pymodule_export]
     use crate::bridge::{Bridge, os_thread};
     #[pymodule_export]
-    use crate::engine::{Engine, check_options, option_names};
+    use crate::engine::Engine;
     #[pymodule_export]
     use crate::errors::{RemoteFailure, Undeliverable};
     #[pymodule_export]
@@ -34,6 +35,8 @@ mod _native {
     use crate::logs::{follow_logs, set_log_level, take_logs};
     #[pymodule_export]
     use crate::op::Op;
+    #[pymodule_export]
+    use crate::settings::{check_options, option_names};
 
     #[pymodule_init]
     fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {

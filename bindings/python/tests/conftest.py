@@ -39,6 +39,18 @@ def rabbit():
     return rabbit_url()
 
 
+@pytest.fixture(scope='session')
+def kafka():
+    """The reference's URL of a cluster in this process: the client library's own mock, which listens on a real port."""
+    import confluent_kafka
+    mock = confluent_kafka.Producer({'test.mock.num.brokers': 2})
+    brokers = mock.list_topics(timeout=20).brokers.values()
+    hosts = ','.join(f'{broker.host}:{broker.port}' for broker in brokers)
+    yield f'kafka://{hosts}/'
+    # The cluster lives as long as its client.
+    del mock
+
+
 @pytest.fixture
 def conf():
     """A configuration of its own, not the global one."""

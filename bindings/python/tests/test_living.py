@@ -66,6 +66,12 @@ def test_green_threads_run_while_others_wait(rabbit, topic, program):
     ends_well(program('hub.py', 'rust+' + rabbit, topic))
 
 
+@GREEN
+def test_kafka_lives_through_forks_and_ends(kafka, topic, program, green):
+    ends_well(program('kafka.py', f'rust+{kafka}?session_timeout=3', topic,
+                      *green, timeout=120))
+
+
 def test_a_hundred_thousand_calls_leave_nothing_behind(topic, program):
     calls = int(os.environ.get('OSLO_TEST_LEAK_CALLS', '100000'))
     done = program('leak.py', 'rust+memory://leak', topic, calls, timeout=900)

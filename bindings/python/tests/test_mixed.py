@@ -29,6 +29,12 @@ class Endpoint:
     def fail(self, ctxt):
         raise KeyError('missing', 7)
 
+    def odd(self, ctxt):
+        raise ValueError('odd \ud800')
+
+    def late(self, ctxt):
+        raise oslo_messaging.MessagingTimeout('late')
+
     def nothing(self, ctxt):
         pass
 
@@ -46,7 +52,9 @@ def pair(conf, rabbit, topic, client_scheme, server_scheme):
             transport, oslo_messaging.Target(topic=topic, server=name),
             [endpoints[-1]]))
         servers[-1].start()
-    transport = oslo_messaging.get_rpc_transport(conf, client_scheme + rabbit)
+    transport = oslo_messaging.get_rpc_transport(
+        conf, client_scheme + rabbit,
+        allowed_remote_exmods=['oslo_messaging.exceptions'])
     made.append(transport)
 
     def client(**options):
@@ -74,6 +82,13 @@ def test_all_forms_of_rpc(pair):
     with pytest.raises(KeyError) as raised:
         client.call({}, 'fail')
     assert raised.value.args[1] == 7
+    with pytest.raises(ValueError) as raised:
+        client.call({}, 'odd')
+    assert raised.value.args[0].startswith('odd \ud800\n')
+    assert raised.value.args[0].endswith('ValueError: odd \ud800\n')
+    with pytest.raises(oslo_messaging.MessagingTimeout) as raised:
+        client.call({}, 'late')
+    assert type(raised.value).__name__ == 'MessagingTimeout_Remote'
     with pytest.raises(oslo_messaging.RemoteError, match='NoSuchMethod'):
         client.call({}, 'unknown')
     with pytest.raises(oslo_messaging.RemoteError, match='UnsupportedVersion'):

@@ -57,6 +57,31 @@ def test_a_failure_arrives_as_the_exception_it_was(url, serve, client):
     assert 'Traceback' in str(raised.value)
 
 
+def test_a_failure_keeps_every_character(url, serve, client):
+    class Own(Exception):
+        pass
+
+    class Endpoint:
+        def own(self, ctxt):
+            raise Own('own \udfff')
+
+        def builtin(self, ctxt):
+            raise ValueError('odd \ud800')
+
+    serve(url, Endpoint())
+    made = client(url)
+    with pytest.raises(ValueError) as raised:
+        made.call({}, 'builtin')
+    # The message, and the last line of the traceback.
+    text = raised.value.args[0]
+    assert text.startswith('odd \ud800\n'), ascii(text)
+    assert text.endswith('ValueError: odd \ud800\n'), ascii(text)
+    with pytest.raises(oslo_messaging.RemoteError) as raised:
+        made.call({}, 'own')
+    assert raised.value.value == 'own \udfff'
+    assert 'own \udfff' in ''.join(raised.value.traceback)
+
+
 def test_an_exception_of_a_foreign_module_is_a_remote_error(url, serve, client):
     class Own(Exception):
         pass
@@ -75,19 +100,20 @@ def test_an_exception_of_a_foreign_module_is_a_remote_error(url, serve, client):
 def test_an_exception_of_an_allowed_module_is_rebuilt(conf, url, serve, topic):
     class Endpoint:
         def fail(self, ctxt):
-            raise oslo_messaging.InvalidTarget(
-                'bad', oslo_messaging.Target(topic='x'))
+            raise oslo_messaging.MessagingTimeout('late')
 
     serve(url, Endpoint())
     transport = oslo_messaging.get_rpc_transport(
         conf, url, allowed_remote_exmods=['oslo_messaging.exceptions'])
     client = oslo_messaging.get_rpc_client(
         transport, oslo_messaging.Target(topic=topic), timeout=20)
-    with pytest.raises(Exception) as raised:
+    with pytest.raises(oslo_messaging.MessagingTimeout) as raised:
         client.call({}, 'fail')
     transport.cleanup()
-    assert type(raised.value).__name__ in ('InvalidTarget_Remote',
-                                           'RemoteError')
+    rebuilt = raised.value
+    assert (type(rebuilt).__name__, type(rebuilt).__module__) == (
+        'MessagingTimeout_Remote', 'oslo_messaging.exceptions_Remote')
+    assert str(rebuilt).startswith('late\nTraceback')
 
 
 def test_an_unknown_method_and_version_are_told(url, serve, client):

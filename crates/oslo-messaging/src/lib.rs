@@ -37,6 +37,8 @@ pub use oslo_messaging_core::serializer::{
 pub use oslo_messaging_core::transport::{ReplyStyle, Transport, TransportOptions};
 #[doc(inline)]
 pub use oslo_messaging_core::{driver, events, memory, notify, rpc};
+#[cfg(feature = "kafka")]
+pub use oslo_messaging_kafka as kafka;
 #[cfg(feature = "macros")]
 #[doc(inline)]
 pub use oslo_messaging_macros::{RemoteError, client, endpoint, listener};

@@ -62,7 +62,8 @@ class Driver(base.BaseDriver):
              retry: Optional[int] = None,
              transport_options: Any = None) -> Any:
         """Sends a request; gives the result of a call."""
-        text = _dump(ctxt, message)
+        self._check_rpc()
+        text = self._dump(ctxt, message)
         mandatory = bool(transport_options
                          and transport_options.at_least_once)
         exchange = target.exchange or self._default_exchange
@@ -93,19 +94,23 @@ class Driver(base.BaseDriver):
                           version: float,
                           retry: Optional[int] = None) -> None:
         """Sends a notification; returns when the broker has it."""
-        whole = dict(message)
-        whole['_unique_id'] = uuid.uuid4().hex
-        text = _dump(ctxt, whole)
+        member = self._settings.context is options.Context.MEMBER
+        if not member:
+            message = {**message, '_unique_id': uuid.uuid4().hex}
+        text = self._dump(ctxt, message)
         exchange = target.exchange or self._default_exchange
         engine = self._started()
         bridge = bridges.green()
-        op = engine.notify(exchange, target.topic, text, version >= 2.0,
-                           retry, bridges.native(bridge))
+        # Where the context is one member, the reference always seals.
+        op = engine.notify(exchange, target.topic, text,
+                           member or version >= 2.0, retry,
+                           bridges.native(bridge))
         bridges.wait(op, bridge)
 
     def listen(self, target: Any, batch_size: Optional[int],
                batch_timeout: Optional[float]) -> base.Listener:
         """Subscribes for the requests of a server; they are taken from now on."""
+        self._check_rpc()
         exchange = target.exchange or self._default_exchange
         workers = max(1, self._option('executor_thread_pool_size', 64))
         engine = self._started()
@@ -117,7 +122,7 @@ class Driver(base.BaseDriver):
                 bridge),
             'listen at %s' % target.topic)
         poller = listener.RpcListener(native, self.prefetch_size,
-                                      self._settings.tells_timeout)
+                                      self._settings.context)
         return listener.Adapter(poller, batch_size, batch_timeout, _AHEAD)
 
     def listen_for_notifications(self, targets_and_priorities: Any,
@@ -139,7 +144,7 @@ class Driver(base.BaseDriver):
                 sources, pool, prefetch, bridge),
             'listen for notifications')
         poller = listener.NotificationListener(
-            native, self.prefetch_size, self._settings.tells_timeout)
+            native, self._most_in_hand(), self._settings.context)
         return listener.Adapter(poller, batch_size, batch_timeout, 0)
 
     def cleanup(self) -> None:
@@ -160,7 +165,8 @@ class Driver(base.BaseDriver):
                 raise base.TransportDriverError('the transport was closed')
             if self._engine is None:
                 self._engine = _native.Engine(
-                    self._settings.url, self._settings.options,
+                    self._settings.engine, self._settings.url,
+                    self._settings.options,
                     self._default_exchange or 'openstack',
                     self._option('rpc_response_timeout', 60))
             return self._engine
@@ -175,6 +181,25 @@ class Driver(base.BaseDriver):
                     oslo_messaging.MessagingTimeout) as fault:
                 LOG.error('Cannot %s yet, trying again: %s', what, fault)
 
+    def _check_rpc(self) -> None:
+        if not self._settings.rpc:
+            raise NotImplementedError(
+                'there is no RPC over %s' % self._settings.engine)
+
+    def _most_in_hand(self) -> int:
+        """How many notifications a listener is given at most before it settles one; 0 for as many as it likes."""
+        most = dict(self._settings.options).get('max_poll_records', 0)
+        return int(most) or self.prefetch_size
+
+    def _dump(self, ctxt: Any, message: dict) -> str:
+        whole = dict(message)
+        if self._settings.context is options.Context.MEMBER:
+            whole['_context'] = (ctxt if isinstance(ctxt, dict)
+                                 else ctxt.to_dict())
+        else:
+            amqp.pack_context(whole, ctxt)
+        return jsonutils.dumps(whole)
+
     def _option(self, name: str, default: Any) -> Any:
         """An option that only clients or only servers register."""
         try:
@@ -186,12 +211,6 @@ class Driver(base.BaseDriver):
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._engine = None
-
-
-def _dump(ctxt: Any, message: dict) -> str:
-    whole = dict(message)
-    amqp.pack_context(whole, ctxt)
-    return jsonutils.dumps(whole)
 
 
 def _undeliverable(fault: Exception, exchange: Optional[str], target: Any,

@@ -15,6 +15,7 @@ from oslo_serialization import jsonutils
 
 from oslo_messaging_rust import _native
 from oslo_messaging_rust import bridge as bridges
+from oslo_messaging_rust import options
 
 LOG = logging.getLogger('oslo_messaging_rust')
 
@@ -50,10 +51,10 @@ class Listener(base.PollStyleListener):
     message_class: type
 
     def __init__(self, native: _native.Listener, prefetch_size: int,
-                 tells_timeout: bool = True) -> None:
+                 context: options.Context = options.Context.FLAT) -> None:
         super().__init__(prefetch_size)
         self._native = native
-        self._tells_timeout = tells_timeout
+        self.context = context
 
     def poll(self, timeout: Optional[float] = None,
              batch_size: Optional[int] = 1,
@@ -115,10 +116,7 @@ class Listener(base.PollStyleListener):
 
     def _read(self, native: _native.Incoming) -> Any:
         try:
-            incoming = self.message_class(self, native)
-            if not self._tells_timeout:
-                del incoming.ctxt['client_timeout']
-            return incoming
+            return self.message_class(self, native)
         except Exception:
             # The text is JSON; what Python still refuses are numbers and depths beyond its own limits.
             LOG.exception('Dropped a message that cannot be read')
@@ -146,9 +144,10 @@ class RpcIncomingMessage(base.RpcIncomingMessage):
 
     def __init__(self, listener: RpcListener,
                  native: _native.Incoming) -> None:
-        message, ctxt, msg_id, self.reply_q = _unpack(native.message())
+        message, ctxt, ids = _unpack(native.message(), listener.context)
+        msg_id, self.reply_q, client_timeout = ids
         super().__init__(ctxt, message, msg_id)
-        self.client_timeout = ctxt['client_timeout']
+        self.client_timeout = client_timeout
         self.listener = listener
         self._is_call = bool(msg_id)
         self._native: Optional[_native.Incoming] = native
@@ -193,9 +192,9 @@ class NotificationIncomingMessage(base.IncomingMessage):
 
     def __init__(self, listener: NotificationListener,
                  native: _native.Incoming) -> None:
-        message, ctxt, msg_id, _ = _unpack(native.message())
-        super().__init__(ctxt, message, msg_id)
-        self.client_timeout = ctxt['client_timeout']
+        message, ctxt, ids = _unpack(native.message(), listener.context)
+        super().__init__(ctxt, message, ids[0])
+        self.client_timeout = ids[2]
         self.listener = listener
         self._native = native
 
@@ -214,19 +213,21 @@ class NotificationListener(Listener):
     message_class = NotificationIncomingMessage
 
 
-def _unpack(text: str) -> tuple[dict, dict, Optional[str], Optional[str]]:
-    """Message, context, message id and reply queue."""
+def _unpack(text: str, form: options.Context) -> tuple[dict, Any, tuple]:
+    """Message; context; message id, reply queue and the caller's monitor timeout."""
     message = jsonutils.loads(text)
     for key in _OF_THE_ENGINE:
         message.pop(key, None)
-    msg_id = message.pop('_msg_id', None)
-    reply_q = message.pop('_reply_q', None)
-    client_timeout = message.pop('_timeout', None)
+    ids = (message.pop('_msg_id', None), message.pop('_reply_q', None),
+           message.pop('_timeout', None))
+    if form is options.Context.MEMBER:
+        return message, message.pop('_context', {}), ids
     ctxt = {}
     for key in [key for key in message if key.startswith(_CONTEXT)]:
         ctxt[key[len(_CONTEXT):]] = message.pop(key)
-    ctxt['client_timeout'] = client_timeout
-    return message, ctxt, msg_id, reply_q
+    if form is options.Context.FLAT:
+        ctxt['client_timeout'] = ids[2]
+    return message, ctxt, ids
 
 
 def _deadline(timeout: Optional[float]) -> Optional[float]:

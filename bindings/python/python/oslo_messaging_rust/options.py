@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ LOG = logging.getLogger('oslo_messaging_rust')
 #: Other names of the engine's drivers.
 _ALIASES = {'kombu': 'rabbit', 'fake': 'memory'}
 _RABBIT_GROUP = 'oslo_messaging_rabbit'
+_KAFKA_GROUP = 'oslo_messaging_kafka'
 
 #: Options the reference does not have; the engine knows more about each.
 _OWN_RABBIT_OPTIONS = [
@@ -40,11 +42,41 @@ _OWN_RABBIT_OPTIONS = [
 ]
 
 
+_OWN_KAFKA_OPTIONS = [
+    cfg.FloatOpt('delivery_timeout', default=30.0, min=0.1,
+                 help='Seconds one attempt to deliver a message may take.'),
+    cfg.FloatOpt('listen_timeout', default=60.0, min=0.1,
+                 help='Seconds a listener waits at its start for its group '
+                 'and partitions.'),
+    cfg.FloatOpt('session_timeout', default=45.0, min=1.0,
+                 help='Seconds of silence after which the group gives the '
+                 'partitions of a listener to others.'),
+    cfg.IntOpt('max_message_size', default=1000000, min=1000,
+               help='Largest message sent, in bytes.'),
+    cfg.BoolOpt('enable_idempotence', default=False,
+                help='Let the brokers drop copies of a message that was sent '
+                'again after a lost connection.'),
+]
+
+
+class Context(enum.Enum):
+    """How a context travels and arrives."""
+
+    #: In members of the message; what arrives tells ``client_timeout`` besides.
+    FLAT = enum.auto()
+    #: Likewise, and arrives as it was.
+    FLAT_ALONE = enum.auto()
+    #: In one member, as it is.
+    MEMBER = enum.auto()
+
+
 class Settings(NamedTuple):
     """What a driver is made with."""
 
     #: The driver of the engine, such as ``rabbit``.
     engine: str
+    #: Whether it has calls, casts and servers.
+    rpc: bool
     #: What oslo.messaging reads its own options from.
     conf: Any
     #: The transport URL without its query.
@@ -53,8 +85,8 @@ class Settings(NamedTuple):
     options: list[tuple[str, str]]
     #: How many messages the broker may hand out unacknowledged.
     prefetch: int
-    #: Whether contexts tell ``client_timeout``: those of the reference's drivers do, but for ``fake``.
-    tells_timeout: bool
+    #: How the reference's driver hands a context over.
+    context: Context
 
 
 def read(conf: Any, url: Any) -> Settings:
@@ -64,21 +96,24 @@ def read(conf: Any, url: Any) -> Settings:
     """
     scheme = url.transport.partition('+')[2] or 'rabbit'
     engine = _ALIASES.get(scheme, scheme)
+    names = _native.option_names(engine)
+    options, prefetch, context = [], 0, Context.FLAT
     if engine == 'rabbit':
         conf = _rabbit_conf(conf, url)
-        options = _rabbit_options(conf[_RABBIT_GROUP])
-        _native.check_options(options)
+        options = _rabbit_options(conf[_RABBIT_GROUP], names)
         prefetch = conf[_RABBIT_GROUP].rabbit_qos_prefetch_count
-    elif engine == 'memory':
-        if url.query:
-            raise RuntimeError('the memory driver has no options, but the '
-                               'transport URL sets %s' % ', '.join(url.query))
-        options, prefetch = [], 0
-    else:
-        raise RuntimeError('no driver %r in oslo-messaging-rust; there are '
-                           'rust+rabbit and rust+memory' % scheme)
-    return Settings(engine, conf, _plain_url(url, engine), options, prefetch,
-                    scheme != 'fake')
+    elif engine == 'kafka':
+        conf = _kafka_conf(conf, url)
+        options = _texts({name: conf[_KAFKA_GROUP][name] for name in names})
+        context = Context.MEMBER
+    elif url.query:
+        raise RuntimeError('the memory driver has no options, but the '
+                           'transport URL sets %s' % ', '.join(url.query))
+    elif scheme == 'fake':
+        context = Context.FLAT_ALONE
+    _native.check_options(engine, options)
+    return Settings(engine, engine != 'kafka', conf, _plain_url(url, engine),
+                    options, prefetch, context)
 
 
 def _plain_url(url: Any, engine: str) -> str:
@@ -98,14 +133,27 @@ def _rabbit_conf(conf: Any, url: Any) -> Any:
     return common.ConfigOptsProxy(conf, url, _RABBIT_GROUP)
 
 
-def _rabbit_options(group: Any) -> list[tuple[str, str]]:
-    values = {name: getattr(group, name) for name in _native.option_names()
-              if name in group}
+def _kafka_conf(conf: Any, url: Any) -> Any:
+    from oslo_messaging._drivers.kafka_driver import kafka_options
+
+    conf.register_group(cfg.OptGroup(
+        name=_KAFKA_GROUP, title='Kafka driver options'))
+    conf.register_opts(kafka_options.KAFKA_OPTS + _OWN_KAFKA_OPTIONS,
+                       group=_KAFKA_GROUP)
+    return common.ConfigOptsProxy(conf, url, _KAFKA_GROUP)
+
+
+def _rabbit_options(group: Any, names: list[str]) -> list[tuple[str, str]]:
+    values = {name: getattr(group, name) for name in names if name in group}
     if values.get('ssl_verify') is None:
         values['ssl_verify'] = bool(values.get('ssl_ca_file'))
         if values.get('ssl') and not values['ssl_verify']:
             LOG.warning('TLS without ssl_ca_file: the certificates of the '
                         'brokers are not verified. Set ssl_verify=true to '
                         'verify them by the authorities the system trusts.')
+    return _texts(values)
+
+
+def _texts(values: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in values.items()
             if value is not None]

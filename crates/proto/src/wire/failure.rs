@@ -49,7 +49,20 @@ struct Parts {
     args: RawJson,
     kwargs: RawJson,
     is_expected: bool,
+    received: Received,
 }
+
+/// The text that was read. It makes no difference to what a failure is.
+#[derive(Clone, Default)]
+struct Received(Option<RawJson>);
+
+impl PartialEq for Received {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Received {}
 
 /// A reply's `failure` cannot be read; the call has failed all the same.
 ///
@@ -96,6 +109,7 @@ impl Failure {
             args: RawJson::checked(Text::owned(args)),
             kwargs: RawJson::empty_object(),
             is_expected: false,
+            received: Received::default(),
         }))
     }
 
@@ -213,6 +227,7 @@ impl Failure {
             args: RawJson::empty_array(),
             kwargs: RawJson::empty_object(),
             is_expected: false,
+            received: Received(Some(raw.clone())),
         }));
         let mut members = Members::of(raw.as_str()).map_err(FailureError::Json)?;
         while let Some((key, place)) = members.next_member().map_err(FailureError::Json)? {
@@ -232,6 +247,21 @@ impl Failure {
             failure.0.module = Some("builtins".to_owned());
         }
         Ok(failure)
+    }
+
+    /// The text it was read from, exactly as it came: with lone surrogates, which the parts cannot hold, and with members
+    /// that are none of them. None if it was made here. For those that hand it on to Python.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Failure;
+    ///
+    /// let failure = Failure::decode(r#"{"class": "ValueError", "message": "\ud800"}"#).unwrap();
+    /// assert_eq!(failure.message(), "\u{fffd}");
+    /// assert!(failure.received().unwrap().as_str().contains(r"\ud800"));
+    /// assert!(Failure::builtin("ValueError", "").received().is_none());
+    /// ```
+    pub fn received(&self) -> Option<&RawJson> {
+        self.0.received.0.as_ref()
     }
 
     /// Writes the text for a reply's `failure`; `_Remote` is cut off class and module if both end in it.
