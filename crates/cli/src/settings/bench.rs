@@ -169,7 +169,7 @@ impl Resolver<'_> {
             options.control_exchange = exchange;
         }
         if place != Place::Foreign {
-            options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
+            leave_nothing(&mut options, &topic);
         }
         Ok(Bench {
             options,
@@ -216,8 +216,9 @@ impl Resolver<'_> {
         if let (true, Some(exchange)) = (typed.listen, &typed.exchange) {
             options.control_exchange.clone_from(exchange);
         }
+        let target = target(typed.topic, typed.exchange)?;
         if typed.piped {
-            options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
+            leave_nothing(&mut options, &target);
         }
         Ok(BenchServer {
             staff: Staff {
@@ -225,7 +226,7 @@ impl Resolver<'_> {
                     true => self.notification_url()?,
                     false => self.url()?,
                 },
-                target: target(typed.topic, typed.exchange)?,
+                target,
                 work: match typed.listen {
                     true => Work::Listen { batch: typed.batch },
                     false => Work::Answer,
@@ -243,6 +244,18 @@ impl Resolver<'_> {
             piped: typed.piped,
         })
     }
+}
+
+/// Lets queues and exchanges go with the run, and keeps out of the consumer groups of services, which would divide their
+/// topics anew.
+fn leave_nothing(options: &mut ConnectOptions, target: &Target) {
+    options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
+    #[cfg(feature = "kafka")]
+    if let Some(topic) = target.topic_name() {
+        options.kafka.consumer_group = topic.to_owned();
+    }
+    #[cfg(not(feature = "kafka"))]
+    let _ = target;
 }
 
 /// What does not go together, whatever the bus.

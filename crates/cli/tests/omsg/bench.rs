@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use oslo_messaging_testkit::python::{Call, peer_or_skip};
 use oslo_messaging_testkit::rabbit::vhost_or_skip;
 use serde_json::{Value, json};
 
@@ -444,6 +445,41 @@ async fn servers_elsewhere_count_a_load_and_end_with_it() {
 }
 
 #[tokio::test]
+async fn a_python_caller_loads_servers_as_the_references_simulator_does() {
+    let Some(vhost) = vhost_or_skip("cli_bench_python").await else {
+        return;
+    };
+    let Some(peer) = peer_or_skip("cli_bench_python", &vhost.url()).await else {
+        return;
+    };
+    let serving = Server::start_as("bench-server", &vhost.url(), &["--json"]).await;
+    let call = |method: &str, message: Value| {
+        Call::new("profiler_topic", method).args(json!({ "message": message }))
+    };
+    let started = peer
+        .call(&call("sync_start", json!({"id": "1 7f@host"})))
+        .await;
+    started.expect("the peer runs").expect("an answer");
+    let answer = peer
+        .call(&call("info", json!([3, "abcdef", 17.25, 0, 0])))
+        .await;
+    let answer = answer.expect("the peer runs").expect("an answer").value;
+    assert_eq!(
+        (&answer[0], &answer[1], &answer[2]),
+        (&json!(3), &json!("abcdef"), &json!(17.25))
+    );
+    assert!(answer[3].as_f64() > Some(1.7e9), "{answer}");
+    let done = peer
+        .call(&call("sync_done", json!({"id": "1 7f@host"})))
+        .await;
+    done.expect("the peer runs").expect("an answer");
+    let (status, lines) = serving.end().await;
+    assert_eq!(status.code(), Some(0), "{lines:?}");
+    let sum: Value = serde_json::from_str(lines.last().expect("a sum")).expect("JSON");
+    assert_eq!((&sum["count"], &sum["size"]), (&json!(1), &json!(6)));
+}
+
+#[tokio::test]
 async fn listeners_elsewhere_give_each_notification_back_once() {
     let Some(vhost) = vhost_or_skip("cli_bench_requeue").await else {
         return;
@@ -485,4 +521,30 @@ async fn servers_that_cannot_start_are_told_in_their_own_words() {
         ended.errors
     );
     assert!(ended.errors.contains("127.0.0.1:1"), "{}", ended.errors);
+}
+
+#[cfg(feature = "kafka")]
+#[tokio::test]
+async fn notifications_on_kafka_are_measured_as_on_any_other_bus() {
+    let kafka = oslo_messaging_testkit::kafka::MockKafka::start(1).expect("a cluster");
+    for words in [
+        &["bench", "notify", "--callers", "2", "--duration", "0.3"][..],
+        &["bench", "listen", "--messages", "500"],
+    ] {
+        let more = ["--rounds", "2", "--json"];
+        let ended = run_beside(&kafka.url(""), &[words, &more].concat()).await;
+        assert_eq!(
+            (ended.status, ended.errors.as_str()),
+            (Some(0), ""),
+            "{words:?}: {}",
+            ended.out
+        );
+        let rounds = ended.records()[0]["rounds"].clone();
+        for round in rounds.as_array().expect("rounds") {
+            assert!(round["rate"].as_f64() > Some(0.0), "{words:?}: {round}");
+        }
+    }
+    let ended = run_beside("kafka://127.0.0.1:1/", &["bench", "call", "--rounds", "1"]).await;
+    assert_ne!(ended.status, Some(0), "{}", ended.out);
+    assert!(ended.errors.contains("RPC"), "{}", ended.errors);
 }

@@ -98,7 +98,12 @@ struct Ready {
 impl Record for Ready {
     fn describe(&self, text: &mut Text) {
         text.good("ready")
-            .plain(format!(", {} {} of topic ", self.count, self.what))
+            .plain(format!(
+                ", {} {}{} of topic ",
+                self.count,
+                self.what,
+                if self.count == 1 { "" } else { "s" }
+            ))
             .bold(&self.topic)
             .plain(format!(", at {}", self.url));
     }
@@ -228,8 +233,8 @@ async fn serve(
     output.record(&Ready {
         event: "ready",
         what: match settings.staff.work {
-            Work::Answer => "servers",
-            Work::Listen { .. } => "listeners",
+            Work::Answer => "server",
+            Work::Listen { .. } => "listener",
         },
         count: settings.staff.count,
         topic: settings
