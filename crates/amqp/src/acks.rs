@@ -63,6 +63,11 @@ impl Acks {
         self.ask(tag, State::Refused(requeue))
     }
 
+    /// Deliveries from the oldest unsettled one on.
+    pub(crate) fn len(&self) -> usize {
+        self.window.len()
+    }
+
     /// Whether there is something to write.
     pub(crate) fn is_pending(&self) -> bool {
         !self.asked.is_empty()

@@ -167,6 +167,11 @@ impl Confirms {
         }
     }
 
+    /// Messages from the oldest unconfirmed one on.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Messages the broker has not confirmed.
     pub(crate) fn unconfirmed(&self) -> usize {
         self.entries

@@ -26,6 +26,13 @@ use crate::slots::Slots;
 
 pub(crate) mod commands;
 
+/// Fewer messages than this on a channel without a confirm: each is written by itself. More: they wait for each other a moment.
+const FEW: usize = 4;
+/// Acks that may wait are written when there are so many of them,
+const LATER_MOST: usize = 64;
+/// or after this long.
+const LATER: Duration = Duration::from_millis(10);
+
 /// Body frames from this size on are handed over as a part of the read buffer; smaller ones are copied.
 const SLICE_FROM: usize = 32 << 10;
 
@@ -108,6 +115,12 @@ pub(crate) struct Engine {
     numbers: Vec<Option<u32>>,
     /// Channels with settlements to write.
     unflushed: Vec<u32>,
+    /// Channels with acks that may wait, how many, and until when.
+    later: Vec<u32>,
+    later_count: usize,
+    later_until: Option<Instant>,
+    /// Messages without a confirm, or deliveries without a settlement, on the channel last used.
+    crowd: usize,
     calls: Slots<Result<Answer>>,
     /// Consumer tags made here so far.
     consumer_tags: u64,
@@ -137,6 +150,10 @@ impl Engine {
             free_indices: Vec::new(),
             numbers: vec![None],
             unflushed: Vec::new(),
+            later: Vec::new(),
+            later_count: 0,
+            later_until: None,
+            crowd: 0,
             calls: Slots::default(),
             consumer_tags: 0,
             parked: None,
@@ -175,6 +192,9 @@ impl Engine {
 
     /// The time of [`next_timeout`](Self::next_timeout) has come.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.later_until.is_some_and(|until| now >= until) {
+            self.hasten_acks();
+        }
         match self.phase {
             Phase::Closing { until } if now >= until => {
                 self.end(Error::new(
@@ -204,7 +224,10 @@ impl Engine {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Handshake(_) | Phase::Closed => None,
-            Phase::Open => self.heartbeat.next_timeout(),
+            Phase::Open => [self.heartbeat.next_timeout(), self.later_until]
+                .into_iter()
+                .flatten()
+                .min(),
             Phase::Closing { until } => Some(
                 self.heartbeat
                     .next_timeout()
@@ -222,6 +245,10 @@ impl Engine {
 
     /// Exchanges `written`, all of whose bytes have been sent, for the bytes to send next.
     pub(crate) fn take_output(&mut self, now: Instant, written: &mut Vec<u8>) {
+        if self.later_until.is_some() && self.has_bytes() {
+            // They cost no write of their own now.
+            self.hasten_acks();
+        }
         self.flush_acks();
         written.clear();
         std::mem::swap(&mut self.sink.out, written);
@@ -256,7 +283,42 @@ impl Engine {
 
     /// Whether there are bytes to take, now that all taken before are written.
     pub(crate) fn has_output(&self) -> bool {
-        self.in_flight == 0 && (!self.sink.out.is_empty() || !self.unflushed.is_empty())
+        self.in_flight == 0 && self.has_bytes()
+    }
+
+    fn has_bytes(&self) -> bool {
+        !self.sink.out.is_empty() || !self.unflushed.is_empty()
+    }
+
+    /// Whether what was just published goes out alone, and the task sleeps.
+    pub(crate) fn is_lone(&self) -> bool {
+        self.parked.is_some() && self.crowd < FEW && self.has_output()
+    }
+
+    /// The task runs, and will look for work before it sleeps again. True when more is likely to come in a moment than what
+    /// there is to write.
+    pub(crate) fn wake_up(&mut self) -> bool {
+        self.parked = None;
+        self.crowd >= FEW && self.has_output()
+    }
+
+    /// All that was taken is written, by another than the task. Gives the task if it has work.
+    pub(crate) fn note_written(&mut self) -> Option<Waker> {
+        self.in_flight = 0;
+        self.unpark()
+    }
+
+    /// The task, if it sleeps, whether there is work or not.
+    pub(crate) fn rouse(&mut self) -> Option<Waker> {
+        self.parked.take()
+    }
+
+    /// Acks that might wait are written with the next bytes.
+    fn hasten_acks(&mut self) {
+        (self.later_count, self.later_until) = (0, None);
+        while let Some(index) = self.later.pop() {
+            self.note_settlements(index);
+        }
     }
 
     /// The task goes to sleep; false when there is work.
@@ -496,7 +558,7 @@ impl Engine {
         let pending = self.channels[index as usize]
             .as_ref()
             .is_some_and(|channel| channel.acks.is_pending());
-        if pending && !self.unflushed.contains(&index) {
+        if pending && !self.unflushed.contains(&index) && !self.later.contains(&index) {
             self.unflushed.push(index);
         }
     }
@@ -518,6 +580,7 @@ impl Engine {
     fn forget_channel(&mut self, index: u32) {
         if self.channels[index as usize].take().is_some() {
             self.unflushed.retain(|&other| other != index);
+            self.later.retain(|&other| other != index);
             self.free_indices.push(index);
         }
     }
@@ -556,6 +619,8 @@ impl Engine {
 
     fn fail_channels(&mut self, error: &Error) {
         self.unflushed.clear();
+        self.later.clear();
+        self.later_until = None;
         for index in 0..self.channels.len() {
             if let Some(channel) = &mut self.channels[index] {
                 channel.fail(error, &mut self.sink);

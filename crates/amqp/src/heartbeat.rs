@@ -56,6 +56,11 @@ impl Heartbeat {
         self.received = now;
     }
 
+    /// When the last byte came.
+    pub(crate) fn received(&self) -> Instant {
+        self.received
+    }
+
     /// How long the peer has said nothing.
     pub(crate) fn silence(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.received)

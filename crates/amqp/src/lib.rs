@@ -18,6 +18,7 @@ mod heartbeat;
 pub mod internals;
 mod methods;
 mod options;
+mod outlet;
 mod properties;
 mod slots;
 mod table;

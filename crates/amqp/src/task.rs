@@ -1,7 +1,8 @@
 //! The task that owns the socket: reads into one buffer, feeds the state machine, acts on its events with no lock held, writes.
 //!
 //! One turn writes what has gathered with one call, reads what is there with one call, and sleeps when neither side has more. After
-//! a read the woken tasks run first, so that their acks and publishes leave with the same write.
+//! a read that woke several tasks those run first, so that their acks and publishes leave with the same write. A lone message is
+//! written by whoever publishes it, see [`Shared::with_message`]: waking this task for it would cost more than the write.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,13 +12,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::Sleep;
 
 use crate::codec::announced_length;
 use crate::connection::{Engine, Event};
 use crate::error::{Error, ErrorKind};
+use crate::outlet::{Outlet, Writer};
 
 /// Read buffer, and what output buffers shrink to.
 const BUFFER: usize = 64 << 10;
@@ -39,15 +41,21 @@ pub(crate) enum Status {
 /// What handles and the task share.
 pub(crate) struct Shared {
     engine: Mutex<Engine>,
+    /// Locked before the engine where both are. Gone when the task has ended.
+    outlet: Mutex<Option<Outlet>>,
+    /// Others than the task may use the outlet.
+    direct: bool,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) blocked: watch::Sender<Option<Arc<str>>>,
     pub(crate) writable: Notify,
 }
 
 impl Shared {
-    pub(crate) fn new(engine: Engine) -> Self {
+    pub(crate) fn new(engine: Engine, writer: Writer) -> Self {
         Self {
             engine: Mutex::new(engine),
+            direct: matches!(writer, Writer::Tcp(_)),
+            outlet: Mutex::new(Some(Outlet::new(writer))),
             status: watch::Sender::new(Status::Opening),
             blocked: watch::Sender::new(None),
             writable: Notify::new(),
@@ -69,6 +77,44 @@ impl Shared {
         }
         result
     }
+
+    /// As [`with`](Self::with), for a message: if it goes out alone while the task sleeps, writes it here and now.
+    pub(crate) fn with_message<R>(&self, command: impl FnOnce(&mut Engine) -> R) -> R {
+        let mut engine = self.lock();
+        let result = command(&mut engine);
+        if !(self.direct && engine.is_lone()) {
+            let task = engine.unpark();
+            drop(engine);
+            task.into_iter().for_each(Waker::wake);
+            return result;
+        }
+        drop(engine);
+        let written = match self.outlet.try_lock() {
+            Ok(mut outlet) => outlet
+                .as_mut()
+                .map(|outlet| outlet.write_now(|output| self.take_output(output))),
+            // Whoever writes looks again afterwards.
+            Err(_) => None,
+        };
+        let mut engine = self.lock();
+        let task = match written {
+            Some(true) => engine.note_written(),
+            // What the socket does not take now, and its faults, are the task's.
+            Some(false) => engine.rouse(),
+            None => engine.unpark(),
+        };
+        drop(engine);
+        task.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    fn take_output(&self, output: &mut Vec<u8>) {
+        self.lock().take_output(Instant::now(), output);
+    }
+
+    fn outlet(&self) -> MutexGuard<'_, Option<Outlet>> {
+        self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why a turn of the task ended.
@@ -82,34 +128,37 @@ enum Turn {
 }
 
 /// The socket and its buffers.
-pub(crate) struct Task<S> {
-    stream: S,
+pub(crate) struct Task<R> {
+    stream: R,
     shared: Arc<Shared>,
     input: BytesMut,
-    output: Vec<u8>,
-    /// Bytes of `output` that are written.
-    written: usize,
-    unflushed: bool,
     wakers: Vec<Waker>,
     events: Vec<Event>,
+    /// Others that were woken since this task last let them run.
+    woken: usize,
+    /// The task slept since it last looked for something to write.
+    slept: bool,
+    /// Bytes of memory the outlet held when it was last seen, and whether it had bytes left.
+    outlet: (usize, bool),
     sleep: Pin<Box<Sleep>>,
     /// When `sleep` ends, while it is needed.
     armed: Option<Instant>,
     active: Instant,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
-    pub(crate) fn new(stream: S, shared: Arc<Shared>) -> Self {
+impl<R: AsyncRead + Unpin> Task<R> {
+    /// Reads `stream`, whose other half is the outlet of `shared`.
+    pub(crate) fn new(stream: R, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
             stream,
             shared,
             input: BytesMut::with_capacity(BUFFER),
-            output: Vec::new(),
-            written: 0,
-            unflushed: false,
             wakers: Vec::new(),
             events: Vec::new(),
+            woken: 0,
+            slept: false,
+            outlet: (0, false),
             sleep: Box::pin(tokio::time::sleep_until(now.into())),
             armed: None,
             active: now,
@@ -121,7 +170,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         loop {
             let turn = poll_fn(|context| self.poll_turn(context)).await;
             let over = self.handle_turn(turn);
-            if self.dispatch() {
+            self.woken += self.dispatch();
+            // One alone runs when this task sleeps, which is soon; a yield would wake another thread for it.
+            if self.woken > 1 {
+                self.woken = 0;
                 yield_once().await;
             }
             if over {
@@ -129,22 +181,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             }
         }
         // The broker's close deserves its answer; a dead socket is not waited for.
-        let farewell = async {
-            let shared = self.shared.clone();
-            while self.written < self.output.len() || {
-                shared.lock().take_output(Instant::now(), &mut self.output);
-                self.written = 0;
-                !self.output.is_empty()
-            } {
-                let count = self.stream.write(&self.output[self.written..]).await?;
-                if count == 0 {
-                    return Err(io::Error::from(io::ErrorKind::WriteZero));
-                }
-                self.written += count;
-            }
-            self.stream.flush().await?;
-            self.stream.shutdown().await
+        let Some(outlet) = self.shared.outlet().take() else {
+            return;
         };
+        let farewell = outlet.end(|output| self.shared.take_output(output));
         if !matches!(tokio::time::timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
             tracing::debug!("the last bytes of a connection could not be written");
         }
@@ -153,6 +193,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// Feeds the state machine with what a turn gave. True when the connection is over.
     fn handle_turn(&mut self, turn: Turn) -> bool {
         let now = Instant::now();
+        match &turn {
+            // What cannot be written is not tried again.
+            Turn::Failed(..) => self.with_outlet(Outlet::give_up),
+            Turn::Timeout if now >= self.active + IDLE => {
+                self.with_outlet(|outlet| outlet.shrink(BUFFER));
+            }
+            _ => {}
+        }
         let mut engine = self.shared.lock();
         match turn {
             Turn::Read => {
@@ -160,20 +208,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 engine.handle_bytes(now, &mut self.input);
             }
             Turn::Eof => engine.handle_eof(),
-            Turn::Failed(what, error) => {
-                engine.handle_failure(Error::io(what, error));
-                // What cannot be written is not tried again.
-                self.output.clear();
-                self.written = 0;
-            }
+            Turn::Failed(what, error) => engine.handle_failure(Error::io(what, error)),
             Turn::Timeout => {
                 self.armed = None;
                 engine.handle_timeout(now);
                 if now >= self.active + IDLE {
                     engine.shrink(BUFFER);
-                    if self.output.is_empty() {
-                        self.output.shrink_to(BUFFER);
-                    }
                     // What could not be given back now is looked at again after as long.
                     self.active = now;
                 }
@@ -186,14 +226,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         engine.closed().is_some()
     }
 
-    /// Acts on events, then wakes. True when others may have something to send now.
-    fn dispatch(&mut self) -> bool {
-        let mut busy = false;
+    /// Acts on events, then wakes. How many others may have something to send now.
+    fn dispatch(&mut self) -> usize {
+        let mut busy = 0;
         let mut reason = None;
         for event in self.events.drain(..) {
             match event {
                 Event::Deliver(consumer, delivered) => {
-                    busy = true;
+                    busy += 1;
                     consumer.deliver(delivered);
                 }
                 Event::Cancelled(consumer) => consumer.cancelled(),
@@ -206,7 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             }
         }
         self.shared.lock().take_wakers(&mut self.wakers);
-        busy |= !self.wakers.is_empty();
+        busy += self.wakers.len();
         self.wakers.drain(..).for_each(Waker::wake);
         if let Some(error) = reason {
             self.shared.status.send_replace(Status::Closed(error));
@@ -224,6 +264,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     }
 
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
+        if std::mem::take(&mut self.slept) && self.shared.lock().wake_up() {
+            // Woken for the first message of several: the others leave with it.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             if let Poll::Ready(Err(error)) = self.poll_write(context) {
                 // The broker may have said why before it closed the socket.
@@ -242,11 +287,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             if self.poll_sleep(context) {
                 return Poll::Ready(Turn::Timeout);
             }
-            let mut engine = self.shared.lock();
-            if engine.park(context.waker()) {
+            if self.shared.lock().park(context.waker()) {
+                (self.woken, self.slept) = (0, true);
                 return Poll::Pending;
             }
-            if self.written < self.output.len() || !engine.has_output() {
+            if self.outlet.1 || !self.shared.lock().has_output() {
                 // Not bytes to write, or not now.
                 return Poll::Ready(Turn::Work);
             }
@@ -255,35 +300,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 
     /// Writes until nothing is left or the socket takes no more.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if self.written == self.output.len() {
-                let now = Instant::now();
-                self.shared.lock().take_output(now, &mut self.output);
-                self.written = 0;
-                if self.output.is_empty() {
-                    return self.poll_flush(context);
-                }
-                self.unflushed = true;
-                self.active = now;
+        let Self { shared, active, .. } = self;
+        let mut outlet = shared.outlet();
+        let Some(outlet) = outlet.as_mut() else {
+            return Poll::Ready(Ok(()));
+        };
+        let polled = outlet.poll_write(context, |output| {
+            let now = Instant::now();
+            shared.lock().take_output(now, output);
+            if !output.is_empty() {
+                *active = now;
             }
-            match Pin::new(&mut self.stream).poll_write(context, &self.output[self.written..]) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => self.written += count,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        });
+        self.outlet = (outlet.capacity(), outlet.is_busy());
+        polled
     }
 
-    /// Streams with a buffer of their own (TLS) send only now.
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unflushed {
-            match Pin::new(&mut self.stream).poll_flush(context) {
-                Poll::Ready(Ok(())) => self.unflushed = false,
-                pending_or_failed => return pending_or_failed,
-            }
+    fn with_outlet(&self, change: impl FnOnce(&mut Outlet)) {
+        if let Some(outlet) = self.shared.outlet().as_mut() {
+            change(outlet);
         }
-        Poll::Ready(Ok(()))
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
@@ -312,11 +348,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     fn poll_sleep(&mut self, context: &mut Context<'_>) -> bool {
         let (timeout, capacity) = {
             let engine = self.shared.lock();
-            (
-                engine.next_timeout(),
-                engine.output_capacity().max(self.output.capacity()),
-            )
+            (engine.next_timeout(), engine.output_capacity())
         };
+        let capacity = capacity.max(self.outlet.0);
         let tidy = (capacity > BUFFER).then_some(self.active + IDLE);
         let Some(wanted) = [timeout, tidy].into_iter().flatten().min() else {
             return false;
@@ -339,9 +373,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     }
 }
 
-impl<S> Drop for Task<S> {
+impl<R> Drop for Task<R> {
     /// Whatever ended the task (a consumer that panicked, a runtime that shut down): nobody waits for ever.
     fn drop(&mut self) {
+        // The socket goes with its task, not with the last handle.
+        drop(self.shared.outlet().take());
         let mut wakers = Vec::new();
         let mut events = Vec::new();
         let reason = {

@@ -10,7 +10,7 @@ use amq_protocol::protocol::channel::AMQPMethod;
 use crate::channel::{Answer, ChannelState, Pending, Phase as ChannelPhase, Then, answer_to};
 use crate::codec;
 use crate::confirms::{Watch, fingerprint};
-use crate::connection::{Engine, Phase};
+use crate::connection::{Engine, LATER, LATER_MOST, Phase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{ServerProperties, Tuned};
 use crate::methods::{Confirmation, Publish};
@@ -50,6 +50,7 @@ impl Engine {
                 "the connection was closed while it was opened",
             )),
             Phase::Open => {
+                self.hasten_acks();
                 self.flush_acks();
                 // Wire: code 0 without a text, as the Python peer closes.
                 self.write_close(0, "");
@@ -207,6 +208,7 @@ impl Engine {
                 Ok(())
             })?;
         codec::put_body(out, number, body, frame_max);
+        self.crowd = channel.confirms.len();
         // Unwatched mandatory messages count as well: a return must find its own message, not the next one alike.
         let print = publish
             .mandatory
@@ -256,8 +258,29 @@ impl Engine {
                 "a delivery tag that is not outstanding",
             ));
         }
+        self.crowd = channel.acks.len();
         if !self.unflushed.contains(&index) {
             self.unflushed.push(index);
+        }
+        Ok(())
+    }
+
+    /// Asks for an ack that may wait for others: until there are many, for a moment, or until something is written anyway.
+    pub(crate) fn settle_later(&mut self, index: u32, tag: u64) -> Result<()> {
+        // The task sets its clock before it sleeps, and not again for this.
+        if self.parked.is_some() || self.unflushed.contains(&index) {
+            return self.settle(index, tag, None);
+        }
+        self.settle(index, tag, None)?;
+        self.unflushed.pop();
+        if !self.later.contains(&index) {
+            self.later.push(index);
+        }
+        self.later_count += 1;
+        if self.later_count >= LATER_MOST {
+            self.hasten_acks();
+        } else if self.later_until.is_none() {
+            self.later_until = Some(self.heartbeat.received() + LATER);
         }
         Ok(())
     }

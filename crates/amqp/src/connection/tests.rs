@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use crate::channel::{Answer, Then};
 use crate::connection::commands::close_method;
+use crate::connection::{LATER, LATER_MOST};
 use crate::error::{Error, ErrorKind};
 use crate::methods::{Confirmation, Publish};
 use crate::options::{ConnectOptions, Login};
@@ -519,6 +520,56 @@ fn acks_of_a_batch_leave_as_one() {
         pair.engine.settle(index, 7, None).unwrap_err().kind(),
         ErrorKind::UnknownDelivery
     );
+}
+
+#[test]
+fn acks_that_may_wait_leave_after_a_moment_or_with_something_else_or_when_there_are_many() {
+    let mut pair = Pair::open();
+    let index = pair.channel();
+    pair.consume(index, "tag");
+    let mut last = 0;
+    let mut delivered = |pair: &mut Pair, count: u64| {
+        for _ in 0..count {
+            last += 1;
+            pair.send(&deliver(1, "tag", last, b"x"));
+            pair.engine.settle_later(index, last).unwrap();
+        }
+    };
+    delivered(&mut pair, 3);
+    assert!(!pair.engine.has_work() && pair.receive().is_empty());
+    assert_eq!(pair.engine.next_timeout(), Some(pair.now + LATER));
+    pair.pass(LATER / 2);
+    delivered(&mut pair, 1);
+    assert!(pair.receive().is_empty());
+    pair.pass(LATER / 2);
+    assert_eq!(pair.receive(), [ack(1, 4, true)]);
+    assert!(pair.engine.next_timeout() > Some(pair.now + LATER));
+
+    delivered(&mut pair, 2);
+    pair.declare(index, "q");
+    assert_eq!(pair.receive()[0], ack(1, 6, true));
+
+    delivered(&mut pair, LATER_MOST as u64 - 1);
+    assert!(pair.receive().is_empty());
+    delivered(&mut pair, 1);
+    assert_eq!(pair.receive(), [ack(1, 6 + LATER_MOST as u64, true)]);
+
+    // One that may not wait takes along those that may.
+    delivered(&mut pair, 1);
+    pair.send(&deliver(1, "tag", 72, b"x"));
+    pair.engine.settle(index, 72, None).unwrap();
+    assert_eq!(pair.receive(), [ack(1, 72, true)]);
+    // Nobody would wake the task for it.
+    assert!(pair.receive().is_empty());
+    assert!(pair.engine.park(std::task::Waker::noop()));
+    pair.send(&deliver(1, "tag", 73, b"x"));
+    pair.engine.settle_later(index, 73).unwrap();
+    assert!(pair.engine.unpark().is_some());
+    assert_eq!(pair.receive(), [ack(1, 73, false)]);
+    pair.send(&deliver(1, "tag", 74, b"x"));
+    pair.engine.settle_later(index, 74).unwrap();
+    pair.engine.close(pair.now, Duration::from_secs(3));
+    assert_eq!(pair.receive()[0], ack(1, 74, false));
 }
 
 #[test]

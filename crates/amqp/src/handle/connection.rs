@@ -15,6 +15,7 @@ use crate::handle::channel::Channel;
 use crate::handle::socket;
 use crate::handshake::ServerProperties;
 use crate::options::ConnectOptions;
+use crate::outlet::Writer;
 use crate::task::{Shared, Status, Task};
 
 /// Time that the task has, beyond the deadline of a close, to see that it is over.
@@ -71,7 +72,9 @@ impl Connection {
     pub async fn connect_tcp(host: &str, port: u16, options: ConnectOptions) -> Result<Self> {
         let deadline = Instant::now() + options.connect_timeout;
         let stream = socket::open(host, port, &options, deadline).await?;
-        Self::handshake_until(stream, options, deadline).await
+        let (reader, writer) = stream.into_split();
+        let connection = Self::start(reader, Writer::Tcp(writer), options)?;
+        connection.opened(deadline).await.map(|()| connection)
     }
 
     /// Connects over TLS and logs in, all within [`ConnectOptions::connect_timeout`]. The broker's certificate must be valid for `host`.
@@ -100,7 +103,7 @@ impl Connection {
         let deadline = Instant::now() + options.connect_timeout;
         let stream = socket::open(host, port, &options, deadline).await?;
         let (stream, asked) = socket::secure(stream, host, tls, deadline).await?;
-        let connection = Self::start(stream, options)?;
+        let connection = Self::start_whole(stream, options)?;
         match connection.opened(deadline).await {
             // Nothing was heard yet: in TLS 1.3 a certificate is refused only after this side thinks that all is well.
             Err(error)
@@ -125,29 +128,26 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let deadline = Instant::now() + options.connect_timeout;
-        Self::handshake_until(stream, options, deadline).await
-    }
-
-    async fn handshake_until<S>(
-        stream: S,
-        options: ConnectOptions,
-        deadline: Instant,
-    ) -> Result<Self>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let connection = Self::start(stream, options)?;
+        let connection = Self::start_whole(stream, options)?;
         connection.opened(deadline).await.map(|()| connection)
     }
 
-    /// Starts the task; a drop of the handle ends it.
-    fn start<S>(stream: S, options: ConnectOptions) -> Result<Self>
+    fn start_whole<S>(stream: S, options: ConnectOptions) -> Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let (reader, writer) = tokio::io::split(stream);
+        Self::start(reader, Writer::Other(Box::new(writer)), options)
+    }
+
+    /// Starts the task; a drop of the handle ends it.
+    fn start<R>(reader: R, writer: Writer, options: ConnectOptions) -> Result<Self>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+    {
         let close_timeout = options.close_timeout;
-        let shared = Arc::new(Shared::new(Engine::new(options, Instant::now())?));
-        let task = tokio::spawn(Task::new(stream, shared.clone()).run());
+        let shared = Arc::new(Shared::new(Engine::new(options, Instant::now())?, writer));
+        let task = tokio::spawn(Task::new(reader, shared.clone()).run());
         Ok(Self(Arc::new(Inner {
             shared,
             task: Mutex::new(Some(task)),

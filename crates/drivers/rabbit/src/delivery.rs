@@ -60,11 +60,14 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// For the consumers on `channel`.
-    pub(crate) fn new(inbox: Arc<dyn Inbox>, channel: &Channel) -> Self {
+    /// For the consumers on `channel`; `answers` if what comes is of use to nobody once it was read.
+    pub(crate) fn new(inbox: Arc<dyn Inbox>, channel: &Channel, answers: bool) -> Self {
         Self {
             inbox,
-            settler: Arc::new(ChannelSettler(channel.clone())),
+            settler: Arc::new(ChannelSettler {
+                channel: channel.clone(),
+                may_wait: answers,
+            }),
             channel: channel.clone(),
             ended: watch::Sender::new(None),
         }
@@ -217,14 +220,19 @@ impl Consumer for Sink {
 }
 
 /// Settles deliveries on the channel they came from.
-struct ChannelSettler(Channel);
+struct ChannelSettler {
+    channel: Channel,
+    /// One that comes again is known and dropped, so its ack need not leave at once.
+    may_wait: bool,
+}
 
 impl Settler for ChannelSettler {
     fn settle(&self, tag: u64, how: Settlement) {
         let settled = match how {
-            Settlement::Ack => self.0.ack(tag),
-            Settlement::Reject => self.0.reject(tag, false),
-            Settlement::Requeue => self.0.nack(tag, true),
+            Settlement::Ack if self.may_wait => self.channel.ack_later(tag),
+            Settlement::Ack => self.channel.ack(tag),
+            Settlement::Reject => self.channel.reject(tag, false),
+            Settlement::Requeue => self.channel.nack(tag, true),
         };
         // The channel is gone: the broker has taken the delivery back already.
         if let Err(error) = settled {

@@ -1,7 +1,14 @@
 //! Whether the process was forked after it had connected: then its connections are its parent's, and both would write into
 //! them. Only said, as by the reference: nothing can be mended from within.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::lock::lock;
+
+/// Asking the system for the process id costs as much as a tenth of a message, so it is not asked more often than this.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The process that connected.
 #[derive(Debug, Default)]
@@ -10,6 +17,8 @@ pub(crate) struct Owner {
     pid: AtomicU32,
     /// The process that was told last.
     told: AtomicU32,
+    /// When the process was looked at last.
+    looked: Mutex<Option<Instant>>,
 }
 
 impl Owner {
@@ -20,6 +29,14 @@ impl Owner {
 
     /// Says so, once for each process, if another process connected than this one.
     pub(crate) fn check(&self) {
+        let now = Instant::now();
+        {
+            let mut looked = lock(&self.looked);
+            if looked.is_some_and(|at| now.duration_since(at) < LOOK) {
+                return;
+            }
+            *looked = Some(now);
+        }
         self.check_as(std::process::id());
     }
 

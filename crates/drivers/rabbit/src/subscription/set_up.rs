@@ -19,6 +19,9 @@ use crate::topology::{Argument, Arguments, ConsumerSpec};
 const HURRY: Duration = Duration::from_millis(1500);
 /// Longest such a channel may then take to close.
 const TELL: Duration = Duration::from_millis(100);
+/// With so large a prefetch, acks of replies may wait for each other.
+const ROOMY: u16 = 256;
+
 impl SubscriptionTask {
     /// Declares and consumes. Notes what was lost meanwhile, also when the rest fails: the next attempt will find what
     /// this one declared. `None` if it is not wanted any more.
@@ -31,7 +34,8 @@ impl SubscriptionTask {
             Ok(declared) => declared,
             Err(fault) => return Some(Err(fault)),
         };
-        let ends = Ends::new(Arc::clone(&self.inbox), &channel);
+        let answers = self.plan.is_replies() && self.spec.prefetch.is_none_or(|most| most >= ROOMY);
+        let ends = Ends::new(Arc::clone(&self.inbox), &channel, answers);
         history.haunted = self.census.pulse.left_dead_consumers(history.generation);
         let patience = self.patience();
         // Not given up half-way: RabbitMQ lets the answer to a consume be overtaken by the answer to the close.
