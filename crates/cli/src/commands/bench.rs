@@ -8,6 +8,7 @@ mod compare;
 mod crew;
 mod echo;
 mod kind;
+mod level;
 mod listener;
 mod load;
 mod play;
@@ -15,6 +16,7 @@ mod report;
 mod series;
 mod server;
 mod servers;
+mod table;
 mod taken;
 mod usage;
 mod workload;
@@ -32,10 +34,12 @@ use crate::output::Output;
 use crate::settings::bench::{Bench, BenchServer};
 
 pub(crate) use self::kind::{Manner, What};
+use self::level::Level;
 use self::load::histogram;
 use self::play::Player;
-use self::report::{Level, Report, Shown, write};
+use self::report::{Report, write};
 use self::series::Collector;
+use self::table::{Shown, percentiles};
 pub(crate) use self::workload::Size;
 
 /// Runs the command. Done if every operation succeeded and, with an older run to compare with, nothing got worse.
@@ -152,7 +156,7 @@ fn write_histograms(
         // A queue that is emptied has no latencies.
         if !times.is_empty() {
             let file = folder.join(format!("{}.hgrm", level.file_name()));
-            write(&file, &report::percentiles(times))?;
+            write(&file, &percentiles(times))?;
         }
     }
     Ok(())

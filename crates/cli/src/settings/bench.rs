@@ -136,32 +136,15 @@ impl Resolver<'_> {
         };
         let own = format!("omsg-bench-{:08x}", fastrand::u32(..));
         let place = place(&typed, &url)?;
-        let exchange = match (typed.exchange, place) {
+        let exchange = match (&typed.exchange, place) {
             (None, Place::Apart | Place::Here) => Some(own.clone()),
-            (typed, _) => typed,
+            (exchange, _) => exchange.clone(),
         };
-        if typed.what == What::Fanout && place == Place::Foreign && exchange.is_some() {
-            return Err(Problem::usage(
-                "a fanout reaches all servers of a topic, whatever their exchange: leave --exchange out",
-            ));
-        }
-        let topic = target(typed.topic.unwrap_or(own), exchange.clone())?;
+        let topic = typed.topic.clone().unwrap_or(own);
+        let topic = target(topic, exchange.clone())?;
         let targets = match typed.target.is_empty() {
             true => vec![topic.clone()],
             false => targets(&typed.target, exchange.as_deref(), typed.what)?,
-        };
-        let manner = Manner {
-            buffered: typed.buffered,
-            held: typed.held,
-            live: typed.live,
-            batch: typed.batch,
-        };
-        let drains = typed.what == What::Listen && !typed.live;
-        let callers = match typed.callers.is_empty() {
-            // Without senders to count, a level has the number of its listeners.
-            true if drains => vec![typed.servers],
-            true => CALLERS.to_vec(),
-            false => typed.callers,
         };
         let mut options = caller_options(&self.config);
         options.transport.rpc_response_timeout = typed.timeout;
@@ -175,8 +158,13 @@ impl Resolver<'_> {
             options,
             sources: self.global.sources.clone(),
             what: typed.what,
-            manner,
-            callers,
+            manner: Manner {
+                buffered: typed.buffered,
+                held: typed.held,
+                live: typed.live,
+                batch: typed.batch,
+            },
+            callers: callers(&typed),
             sizes: typed.size,
             duration: typed.duration,
             warm_up: typed.warm_up,
@@ -188,10 +176,7 @@ impl Resolver<'_> {
             staff: Staff {
                 url,
                 target: topic,
-                work: match typed.what.is_rpc() {
-                    true => Work::Answer,
-                    false => Work::Listen { batch: typed.batch },
-                },
+                work: work(!typed.what.is_rpc(), typed.batch),
                 count: typed.servers,
                 name: "server".to_owned(),
                 wait: Duration::ZERO,
@@ -227,10 +212,7 @@ impl Resolver<'_> {
                     false => self.url()?,
                 },
                 target,
-                work: match typed.listen {
-                    true => Work::Listen { batch: typed.batch },
-                    false => Work::Answer,
-                },
+                work: work(typed.listen, typed.batch),
                 count: typed.servers,
                 name: required("--server", typed.server)?,
                 wait: typed.wait,
@@ -243,6 +225,22 @@ impl Resolver<'_> {
             save: typed.save,
             piped: typed.piped,
         })
+    }
+}
+
+fn callers(typed: &typed::Bench) -> Vec<u32> {
+    match (typed.callers.is_empty(), typed.what, typed.live) {
+        // Without senders to count, a level has the number of its listeners.
+        (true, What::Listen, false) => vec![typed.servers],
+        (true, ..) => CALLERS.to_vec(),
+        (false, ..) => typed.callers.clone(),
+    }
+}
+
+fn work(listens: bool, batch: Option<u32>) -> Work {
+    match listens {
+        true => Work::Listen { batch },
+        false => Work::Answer,
     }
 }
 
@@ -319,6 +317,9 @@ fn place(typed: &typed::Bench, url: &TransportUrl) -> Result<Place, Problem> {
     match (typed.servers, typed.one_process || is_memory(url)) {
         (0, _) if typed.topic.is_none() && typed.target.is_empty() => Err(Problem::usage(
             "--servers 0 needs the --topic or --target of servers that are there",
+        )),
+        (0, _) if typed.what == What::Fanout && typed.exchange.is_some() => Err(Problem::usage(
+            "a fanout reaches all servers of a topic, whatever their exchange: leave --exchange out",
         )),
         (0, true) if typed.one_process => Err(Problem::usage(
             "--one-process has no servers to run with --servers 0",

@@ -7,7 +7,8 @@
 use serde::Serialize;
 
 use super::kind::{Manner, What};
-use super::report::{Level, Report, Round, spread, title};
+use super::level::{Level, Round, spread, title};
+use super::report::Report;
 use super::workload::Size;
 use crate::output::Row;
 
@@ -159,7 +160,7 @@ fn overlap(before: &Level, now: &Level, figure: fn(&Round) -> f64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::tests::round;
+    use super::super::level::tests::round;
     use super::*;
 
     fn level(rounds: &[(f64, f64)]) -> Level {

@@ -8,8 +8,8 @@ use oslo_messaging::{Context, Error, ErrorKind, Notifier, RawJson, RpcClient, Tr
 use serde::Serialize;
 
 use super::kind::What;
+use super::level::{Level, Round};
 use super::load::{Counted, Order, Sender, histogram, now};
-use super::report::{Level, Round};
 use super::series::Collector;
 use super::servers::Servers;
 use super::usage::Usage;
