@@ -3,7 +3,7 @@
 use crate::source::{Crate, Dependency, File, Tree};
 
 /// Crates by floor; each may depend on lower floors only.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 17] = [
     ("oslo-messaging-config", 1),
     ("oslo-messaging-proto", 1),
     ("oslo-messaging-amqp", 1),
@@ -18,12 +18,20 @@ const FLOORS: [(&str, u8); 14] = [
     ("oslo-messaging-python", 5),
     ("oslo-messaging-examples", 5),
     ("oslo-messaging-fuzz", 5),
+    ("oslo-messaging-growth", 5),
+    ("oslo-messaging-instructions", 5),
+    ("oslo-messaging-peers", 5),
 ];
 
 /// Crates that may be depended on by a few only.
 const ONLY: [(&str, &[&str]); 1] = [(
     "oslo-messaging-amqp",
-    &["oslo-messaging-rabbit", "oslo-messaging-fuzz"],
+    &[
+        "oslo-messaging-rabbit",
+        "oslo-messaging-fuzz",
+        "oslo-messaging-growth",
+        "oslo-messaging-instructions",
+    ],
 )];
 
 /// What tests may use although it lies above: (who, whom); `*` is everyone.

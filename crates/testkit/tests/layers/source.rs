@@ -36,7 +36,7 @@ pub(crate) struct File {
 impl Tree {
     pub(crate) fn read(root: &Path) -> io::Result<Self> {
         let mut crates = Vec::new();
-        for parent in ["crates", "crates/drivers", "bindings", "."] {
+        for parent in ["crates", "crates/drivers", "bindings", "benches", "."] {
             let Ok(entries) = fs::read_dir(root.join(parent)) else {
                 continue;
             };

@@ -1,0 +1,188 @@
+//! The callers of the Rust peers: each sends again as soon as its last message is done.
+
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use tokio::task::JoinSet;
+
+use crate::protocol::Done;
+
+const WARMING: u8 = 0;
+const MEASURING: u8 = 1;
+const ENDING: u8 = 2;
+
+/// How long what is under way may take at the end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What one operation came to.
+pub(crate) type Outcome = Result<(), String>;
+
+/// Callers at work.
+pub(crate) struct Callers {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    began: Instant,
+}
+
+struct Shared {
+    phase: AtomicU8,
+    /// Messages that may still be sent; without end in a closed loop.
+    left: AtomicI64,
+    operations: AtomicU64,
+    failed: AtomicU64,
+    fault: Mutex<Option<String>>,
+    /// In microseconds; one for all callers, so that it weighs little in the memory that is measured.
+    latencies: Mutex<Histogram<u32>>,
+}
+
+impl Callers {
+    /// Starts `count` callers; nothing counts before [`begin`](Self::begin).
+    pub(crate) fn start<F, O>(count: u32, messages: Option<u64>, operation: F) -> Self
+    where
+        F: Fn() -> O + Clone + Send + 'static,
+        O: Future<Output = Outcome> + Send + 'static,
+    {
+        let latencies = Histogram::new_with_bounds(1, 60_000_000, 3);
+        let shared = Arc::new(Shared {
+            phase: AtomicU8::new(WARMING),
+            left: AtomicI64::new(
+                messages.map_or(i64::MAX, |count| i64::try_from(count).unwrap_or(i64::MAX)),
+            ),
+            operations: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            fault: Mutex::new(None),
+            latencies: Mutex::new(
+                latencies.expect("the bounds are in order and three digits are allowed"),
+            ),
+        });
+        let mut tasks = JoinSet::new();
+        for _ in 0..count {
+            tasks.spawn(caller(Arc::clone(&shared), operation.clone()));
+        }
+        Self {
+            shared,
+            tasks,
+            began: Instant::now(),
+        }
+    }
+
+    /// From now on it counts.
+    pub(crate) fn begin(&mut self) {
+        self.began = Instant::now();
+        self.shared.phase.store(MEASURING, Ordering::Release);
+    }
+
+    /// Ends the count, and tells it; `used` is to be filled in. What is under way may end.
+    pub(crate) async fn end(mut self) -> Done {
+        self.shared.phase.store(ENDING, Ordering::Release);
+        let done = self.done();
+        // Whoever takes longer is aborted with the set.
+        let _ = tokio::time::timeout(PATIENCE, async {
+            while self.tasks.join_next().await.is_some() {}
+        })
+        .await;
+        done
+    }
+
+    /// Waits until all messages are sent.
+    pub(crate) async fn all(mut self, limit: Duration) -> Done {
+        let _ = tokio::time::timeout(limit, async {
+            while self.tasks.join_next().await.is_some() {}
+        })
+        .await;
+        self.done()
+    }
+
+    fn done(&self) -> Done {
+        let shared = &self.shared;
+        let latencies = shared
+            .latencies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Done {
+            operations: shared.operations.load(Ordering::Relaxed),
+            failed: shared.failed.load(Ordering::Relaxed),
+            fault: shared
+                .fault
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            seconds: self.began.elapsed().as_secs_f64(),
+            p50: latencies.value_at_quantile(0.50) as f64,
+            p99: latencies.value_at_quantile(0.99) as f64,
+            ..Done::default()
+        }
+    }
+}
+
+async fn caller<F, O>(shared: Arc<Shared>, operation: F)
+where
+    F: Fn() -> O,
+    O: Future<Output = Outcome>,
+{
+    while shared.phase.load(Ordering::Acquire) != ENDING
+        && shared.left.fetch_sub(1, Ordering::Relaxed) > 0
+    {
+        let began = Instant::now();
+        let outcome = operation().await;
+        let latency = began.elapsed();
+        let counts = shared.phase.load(Ordering::Acquire) == MEASURING;
+        match outcome {
+            Ok(()) if counts => {
+                shared.operations.fetch_add(1, Ordering::Relaxed);
+                let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+                shared
+                    .latencies
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .saturating_record(micros);
+            }
+            Ok(()) => {}
+            Err(fault) => {
+                shared.failed.fetch_add(1, Ordering::Relaxed);
+                shared
+                    .fault
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(fault);
+                // What fails at once would else be tried as fast as the processor can.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_ends_while_it_counts_is_counted() {
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&sent);
+        let operation = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            async { Ok(tokio::task::yield_now().await) }
+        };
+        let mut callers = Callers::start(4, Some(1000), operation);
+        callers.begin();
+        let done = callers.all(Duration::from_secs(10)).await;
+        assert_eq!(
+            (done.operations, done.failed, sent.load(Ordering::Relaxed)),
+            (1000, 0, 1000)
+        );
+    }
+
+    #[tokio::test]
+    async fn faults_are_told() {
+        let mut callers = Callers::start(1, Some(2), || async { Err("no broker".to_owned()) });
+        callers.begin();
+        let done = callers.all(Duration::from_secs(10)).await;
+        assert_eq!(
+            (done.operations, done.failed, done.fault.as_deref()),
+            (0, 2, Some("no broker"))
+        );
+    }
+}
