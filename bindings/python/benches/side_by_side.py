@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One unchanged Python service and its client on both drivers, side by side.
 
-    side_by_side.py [--url rabbit://guest:guest@localhost/] [--rounds 3] [--calls 2000] [--callers 1,16,64]
+    side_by_side.py [--url rabbit://guest:guest@localhost/] [--rounds 5] [--seconds 4] [--callers 1,16,64] [--short]
 
 Server and client are processes of their own, on threads, method ``echo`` with 100 bytes. In each round both drivers
-run in random order; the table holds medians over the rounds. CPU is user and system time of client and server for each
-call; connections are those of both processes to the broker, threads those of the system.
+run in random order, after a warm-up in which all threads come into being; the table holds medians over the rounds. CPU
+is user and system time of client and server for each call; connections are those of both processes to the broker, threads
+those of the system.
 """
 
 from __future__ import annotations
@@ -80,37 +81,44 @@ def serve(url, topic, port):
     transport.cleanup()
 
 
-def load(url, topic, callers, calls, port):
+def load(url, topic, callers, seconds, port):
     oslo_messaging, transport = prepare(url)
     client = oslo_messaging.get_rpc_client(
         transport, oslo_messaging.Target(topic=topic), timeout=60)
     took = []
-    start = threading.Barrier(callers + 1)
+    warm, start = (threading.Barrier(callers + 1) for _ in range(2))
+    end = None
 
-    def work(count):
-        start.wait()
-        for _ in range(count):
-            began = time.perf_counter()
+    def work():
+        def call():
             client.call({'user': 'me'}, 'echo', value='x' * 100)
+
+        for _ in range(20):
+            call()
+        warm.wait()
+        start.wait()
+        while (began := time.perf_counter()) < end:
+            call()
             took.append(time.perf_counter() - began)
 
-    for _ in range(50):
-        client.call({}, 'echo', value=0)
-    threads = [threading.Thread(target=work, args=(calls // callers,))
-               for _ in range(callers)]
+    threads = [threading.Thread(target=work) for _ in range(callers)]
     for thread in threads:
         thread.start()
+    warm.wait()
+    print('warm', flush=True)
     sys.stdin.readline()
     began, cpu = time.perf_counter(), used()
+    end = began + seconds
     start.wait()
+    held = footprint(port)
     for thread in threads:
         thread.join()
-    seconds, cpu = time.perf_counter() - began, used() - cpu
+    lasted, cpu = time.perf_counter() - began, used() - cpu
     took.sort()
     print(json.dumps({
-        'calls': len(took), 'seconds': seconds, 'cpu': cpu,
+        'calls': len(took), 'seconds': lasted, 'cpu': cpu,
         'p50': took[len(took) // 2], 'p99': took[len(took) * 99 // 100],
-        **footprint(port)}), flush=True)
+        **held}), flush=True)
     transport.cleanup()
 
 
@@ -120,18 +128,18 @@ def child(*arguments):
                             text=True)
 
 
-def measure(url, callers, calls, port):
+def measure(url, callers, seconds, port):
     topic = 'bench-' + uuid.uuid4().hex
     server = child('serve', url, topic, port)
     assert server.stdout.readline() == 'ready\n'
-    client = child('load', url, topic, callers, calls, port)
+    client = child('load', url, topic, callers, seconds, port)
 
     def ask():
         server.stdin.write('\n')
         server.stdin.flush()
         return json.loads(server.stdout.readline())
 
-    time.sleep(2)
+    assert client.stdout.readline() == 'warm\n'
     before = ask()
     client.stdin.write('\n')
     client.stdin.flush()
@@ -154,37 +162,56 @@ def measure(url, callers, calls, port):
     }
 
 
+def shown(values):
+    return values[0] if isinstance(values[0], str) else round(
+        statistics.median(values))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--url', default=os.environ.get(
         'OSLO_TEST_RABBIT_URL', 'rabbit://guest:guest@localhost:5672/'))
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--calls', type=int, default=2000)
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--seconds', type=float, default=4)
     parser.add_argument('--callers', default='1,16,64')
+    parser.add_argument('--short', action='store_true',
+                        help='one round of a second each: whether it works')
     args = parser.parse_args()
+    if args.short:
+        args.rounds, args.seconds = 1, 1
     port = int(args.url.rstrip('/').rpartition(':')[2])
     rest = args.url.partition('://')[2]
-    for callers in map(int, args.callers.split(',')):
-        results = {driver: [] for driver in DRIVERS}
-        for _ in range(args.rounds):
-            for driver in random.sample(DRIVERS, len(DRIVERS)):
-                results[driver].append(measure(
-                    f'{driver}://{rest}', callers, args.calls, port))
-        for driver, rounds in results.items():
-            row = {}
-            for key in rounds[0]:
-                values = [one[key] for one in rounds]
-                row[key] = values[0] if isinstance(
-                    values[0], str) else round(statistics.median(values))
+    everybody = [int(callers) for callers in args.callers.split(',')]
+    results = {}
+    for _ in range(args.rounds):
+        runs = [(callers, driver) for callers in everybody
+                for driver in DRIVERS]
+        for callers, driver in random.sample(runs, len(runs)):
+            results.setdefault((callers, driver), []).append(measure(
+                f'{driver}://{rest}', callers, args.seconds, port))
+    columns = list(results[everybody[0], DRIVERS[0]][0])
+    print('| callers | driver | ' + ' | '.join(columns) + ' |')
+    print('|---' * (len(columns) + 2) + '|')
+    for callers in everybody:
+        rows = []
+        for driver in DRIVERS:
+            rounds = results[callers, driver]
+            rows.append({key: shown([one[key] for one in rounds])
+                         for key in columns})
             print(f'| {callers} | {driver} | '
-                  + ' | '.join(map(str, row.values())) + ' |', flush=True)
+                  + ' | '.join(map(str, rows[-1].values())) + ' |')
+        theirs, ours = rows
+        print(f"{callers} callers: calls/s "
+              f"{ours['calls/s'] / theirs['calls/s']:.2f} times as many, "
+              f"CPU per call {ours['CPU µs/call'] / theirs['CPU µs/call']:.2f}"
+              ' of it', file=sys.stderr)
 
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['serve']:
         serve(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     elif sys.argv[1:2] == ['load']:
-        load(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]),
-             int(sys.argv[6]))
+        load(sys.argv[2], sys.argv[3], int(sys.argv[4]),
+             float(sys.argv[5]), int(sys.argv[6]))
     else:
         main()

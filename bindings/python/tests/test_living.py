@@ -4,6 +4,7 @@
 import logging
 import os
 import pickle  # noqa: F401  (loaded before forks, as services have it)
+import threading
 import time
 
 import oslo_messaging
@@ -60,6 +61,31 @@ def test_an_interpreter_ends_without_a_broker(topic, program):
 @GREEN
 def test_an_interrupt_reaches_a_waiting_call(rabbit, topic, program, green):
     ends_well(program('interrupt.py', 'rust+' + rabbit, topic, *green))
+
+
+def test_other_threads_run_while_one_waits(rabbit, topic, serve, transports):
+    class Endpoint:
+        def slow(self, ctxt):
+            time.sleep(1)
+
+    serve('rust+' + rabbit, Endpoint())
+    transport = transports('rust+' + rabbit)
+    client = oslo_messaging.get_rpc_client(
+        transport, oslo_messaging.Target(topic=topic), timeout=20)
+    listener = transport._driver.listen(
+        oslo_messaging.Target(topic=topic + '-idle', server='s'), 1,
+        None)._poll_style_listener
+    for wait in (lambda: client.call({}, 'slow'),
+                 lambda: listener.poll(timeout=1)):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        ticks = 0
+        while waiting.is_alive():
+            ticks += 1
+            time.sleep(0.005)
+        assert ticks > 20, ticks
+    listener.stop()
+    listener.cleanup()
 
 
 def test_green_threads_run_while_others_wait(rabbit, topic, program):

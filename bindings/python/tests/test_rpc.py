@@ -7,7 +7,6 @@ import time
 import oslo_messaging
 import pytest
 from conftest import Echo
-from oslo_config import cfg
 
 VALUES = [
     None, True, 0, -1, 10 ** 40, -10 ** 4000, 1.5, 1e308, float('inf'), '',
@@ -142,6 +141,46 @@ def test_a_mandatory_call_nobody_takes_fails_at_once(url, transports, topic):
         client.call({}, 'echo')
     assert raised.value.routing_key == f'{topic}.gone'
     assert time.monotonic() - started < 10
+
+
+def test_what_a_request_tells_and_how_it_is_settled(url, conf, topic, client):
+    transport = oslo_messaging.get_rpc_transport(conf, url)
+    driver = transport._driver
+    driver.require_features(requeue=True)
+    listener = driver.listen(oslo_messaging.Target(topic=topic, server='s'),
+                             1, None)._poll_style_listener
+    made = oslo_messaging.get_rpc_client(
+        transport, oslo_messaging.Target(topic=topic), timeout=20,
+        call_monitor_timeout=9)
+    results = []
+    caller = threading.Thread(target=lambda: results.append(
+        made.call({'user': 'me'}, 'ask', n=1)))
+    caller.start()
+    incoming, = listener.poll(timeout=20)
+    assert incoming.message.pop('args') == {'n': 1}
+    assert incoming.message.pop('method') == 'ask'
+    # Nothing of the engine's own.
+    assert not {key for key in incoming.message if key.startswith('_')}
+    assert incoming.ctxt == {'user': 'me', 'client_timeout': 9}
+    assert incoming.client_timeout == 9
+    assert len(incoming.msg_id) == 32
+    incoming.acknowledge()
+    incoming.requeue()
+    incoming.heartbeat()
+    incoming.reply({'answer': 1})
+    incoming.reply({'answer': 2})
+    caller.join(20)
+    assert results == [{'answer': 1}]
+    made.cast({}, 'tell')
+    incoming, = listener.poll(timeout=20)
+    assert (incoming.client_timeout, incoming.ctxt) == (
+        None, {'client_timeout': None})
+    # Nobody waits: neither does anything.
+    incoming.heartbeat()
+    incoming.reply(1)
+    listener.stop()
+    listener.cleanup()
+    transport.cleanup()
 
 
 def test_casts_arrive_in_order(url, serve, client):
@@ -298,42 +337,3 @@ def test_the_endpoint_class_is_shared(topic):
     echo = Echo()
     echo.echo({}, 1)
     assert echo.seen == [1]
-
-
-def test_options_reach_the_engine(conf, rabbit):
-    def driver(query):
-        return oslo_messaging.get_rpc_transport(
-            conf, 'rust+' + rabbit + query)._driver
-
-    plain = driver('')
-    assert ('rabbit_qos_prefetch_count', '0') in plain._settings.options
-    conf.set_override('rabbit_qos_prefetch_count', 7,
-                      group='oslo_messaging_rabbit')
-    assert driver('').prefetch_size == 7
-    asked = driver('?rabbit_qos_prefetch_count=9&kombu_compression=gzip')
-    assert asked.prefetch_size == 9
-    assert ('kombu_compression', 'gzip') in asked._settings.options
-    assert asked.conf.oslo_messaging_rabbit.rabbit_qos_prefetch_count == 9
-
-
-def test_the_names_of_own_options_are_those_of_the_engine():
-    from oslo_messaging_rust import _native
-    from oslo_messaging_rust import options
-    own = {option.dest for option in options._OWN_RABBIT_OPTIONS}
-    assert own <= set(_native.option_names())
-
-
-@pytest.mark.parametrize('query', [
-    '?no_such_option=1', '?rabbit_qos_prefetch_count=many'])
-def test_bad_options_in_a_url_are_refused_when_the_transport_is_made(
-        conf, rabbit, query):
-    with pytest.raises((cfg.Error, ValueError)):
-        oslo_messaging.get_rpc_transport(conf, 'rust+' + rabbit + query)
-
-
-def test_settings_that_cannot_work_are_a_load_failure(conf, rabbit):
-    with pytest.raises(oslo_messaging.DriverLoadFailure):
-        oslo_messaging.get_rpc_transport(
-            conf, 'rust+' + rabbit + '?rabbit_login_method=RABBIT-CR-DEMO')
-    with pytest.raises(oslo_messaging.DriverLoadFailure):
-        oslo_messaging.get_rpc_transport(conf, 'rust+pigeon://')

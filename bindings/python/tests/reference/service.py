@@ -23,6 +23,7 @@ CONFIGURATION = '''
 transport_url = {url}
 state_path = {folder}
 host = node1
+debug = true
 [database]
 connection = sqlite:///{folder}/cinder.sqlite
 [oslo_concurrency]
@@ -31,6 +32,8 @@ lock_path = {folder}
 CONTEXT = {'user_id': 'u', 'project_id': 'p', 'is_admin': True, 'roles': [],
            'read_deleted': 'no', 'request_id': 'req-1',
            'timestamp': '2026-01-01T00:00:00.000000'}
+#: What the service logs of the cast to all.
+FANOUT_SEEN = 'Received volume service update from'
 START_LIMIT = 120
 STOP_LIMIT = 60
 
@@ -68,7 +71,9 @@ def main():
                 text = log.read()
             if args.scheme != 'rabbit':
                 assert 'oslo_messaging_rust' in text, text
+            assert FANOUT_SEEN in text, text
             assert 'panicked' not in text, text
+    print('what was cast to all servers has arrived')
 
 
 def use(url, service):
@@ -93,8 +98,9 @@ def use(url, service):
         client.call(CONTEXT, 'get_pools', filters=None)
     try:
         client.call(CONTEXT, 'no_such_method')
+        raise AssertionError('a method that is not there was called')
     except oslo_messaging.RemoteError as error:
-        assert error.exc_type == 'NoSuchMethod'
+        assert error.exc_type == 'NoSuchMethod', error
     client.prepare(fanout=True).cast(
         CONTEXT, 'update_service_capabilities', service_name='volume',
         host='node2@lvm', capabilities={
