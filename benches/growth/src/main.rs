@@ -6,6 +6,7 @@
 mod axes;
 mod fit;
 mod measure;
+mod objects;
 mod plot;
 mod record;
 mod report;
@@ -29,6 +30,9 @@ struct Arguments {
     /// What to let grow: calls, servers, fanout, payload, transports; all if none is named
     #[arg(value_parser = axis)]
     axes: Vec<&'static Axis>,
+    /// Measures what objects and agents cost the broker; alone only that
+    #[arg(long)]
+    objects: bool,
     /// Fewer points and rounds: some two minutes instead of some ten
     #[arg(long)]
     short: bool,
@@ -83,9 +87,14 @@ async fn run(arguments: Arguments) -> io::Result<()> {
         let stage = Stage::open().await?;
         record.conditions = stage.conditions().await?;
         let chosen = match arguments.axes.as_slice() {
+            [] if arguments.objects => Vec::new(),
             [] => AXES.iter().collect(),
             named => named.to_vec(),
         };
+        if arguments.objects || arguments.axes.is_empty() {
+            record.objects = objects::objects(&stage, arguments.short).await?;
+            record.write(&json)?;
+        }
         for axis in chosen {
             let rounds = arguments
                 .rounds

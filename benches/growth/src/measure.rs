@@ -11,8 +11,6 @@ use crate::record::{Curve, Point};
 use crate::stage::{Stage, Worker};
 use crate::worker::{Load, Order, TOPIC, Told, Verb};
 
-/// Bytes of a small argument.
-const SMALL: usize = 100;
 /// Callers where it is not their number that grows.
 const CALLERS: u64 = 64;
 /// Transports that many servers share.
@@ -113,7 +111,7 @@ impl Scene<'_> {
 
     async fn server(&self) -> io::Result<Worker> {
         let mut server = self.worker(1).await?;
-        server.tell(Order::Serve { servers: 1 }).await?;
+        server.tell(serve(1)).await?;
         Ok(server)
     }
 
@@ -176,12 +174,11 @@ impl Scene<'_> {
                 self.hold(&mut client, &mut server, callers).await?,
             );
         }
-        let load = Load {
-            verb: Verb::Call,
+        let load = Load::new(
+            Verb::Call,
             callers,
-            operations: (callers * 5).clamp(3_000, 50_000) / self.share,
-            size: SMALL,
-        };
+            (callers * 5).clamp(3_000, 50_000) / self.share,
+        );
         let operations = load.operations;
         self.load(&mut client, &mut server, load, 0)
             .await?
@@ -193,12 +190,7 @@ impl Scene<'_> {
 
     /// KiB that a client takes for so many calls that wait.
     async fn hold(&self, client: &mut Worker, server: &mut Worker, calls: u64) -> io::Result<f64> {
-        let one = Load {
-            verb: Verb::Call,
-            callers: 1,
-            operations: 1,
-            size: SMALL,
-        };
+        let one = Load::new(Verb::Call, 1, 1);
         let before = client.tell(Order::Load(one)).await?;
         let taken = server.tell(Order::Report).await?.served;
         client.tell(Order::Hold { calls }).await?;
@@ -225,7 +217,7 @@ impl Scene<'_> {
         let mut worker = self.worker(servers.min(SHARED)).await?;
         let fresh = worker.tell(Order::Report).await?;
         let cpu = self.stage.broker_cpu_ns()?;
-        let started = worker.tell(Order::Serve { servers }).await?;
+        let started = worker.tell(serve(servers)).await?;
         costs.insert(
             "start_broker".to_owned(),
             milliseconds(cpu, self.stage.broker_cpu_ns()?),
@@ -245,12 +237,7 @@ impl Scene<'_> {
         let mut server = self.start_servers(servers, &mut costs).await?;
         let mut client = self.worker(1).await?;
         for (prefix, verb) in [("", Verb::Call), ("direct_", Verb::Direct(servers))] {
-            let load = Load {
-                verb,
-                callers: CALLERS,
-                operations: 8_000 / self.share,
-                size: SMALL,
-            };
+            let load = Load::new(verb, CALLERS, 8_000 / self.share);
             let operations = load.operations;
             self.load(&mut client, &mut server, load, 0)
                 .await?
@@ -265,12 +252,11 @@ impl Scene<'_> {
         let mut costs = Costs::new();
         let mut server = self.start_servers(queues, &mut Costs::new()).await?;
         let mut client = self.worker(1).await?;
-        let load = Load {
-            verb: Verb::Fanout,
-            callers: 4,
-            operations: (40_000 / queues).clamp(60, 2_000) / self.share,
-            size: SMALL,
-        };
+        let load = Load::new(
+            Verb::Fanout,
+            4,
+            (40_000 / queues).clamp(60, 2_000) / self.share,
+        );
         let operations = load.operations;
         self.load(&mut client, &mut server, load, queues)
             .await?
@@ -284,10 +270,12 @@ impl Scene<'_> {
         let mut costs = Costs::new();
         let (mut server, mut client) = (self.server().await?, self.worker(1).await?);
         let load = Load {
-            verb: Verb::Call,
-            callers: 4,
-            operations: ((192 << 20) / bytes).clamp(16, 4_000) / self.share,
             size: usize::try_from(bytes).map_err(io::Error::other)?,
+            ..Load::new(
+                Verb::Call,
+                4,
+                ((192 << 20) / bytes).clamp(16, 4_000) / self.share,
+            )
         };
         let operations = load.operations;
         self.load(&mut client, &mut server, load, 0)
@@ -304,12 +292,7 @@ impl Scene<'_> {
         let before = self.stage.broker_memory().await?;
         let mut client = self.worker(transports).await?;
         let fresh = client.tell(Order::Report).await?;
-        let connect = Load {
-            verb: Verb::Call,
-            callers: CALLERS,
-            operations: transports,
-            size: SMALL,
-        };
+        let connect = Load::new(Verb::Call, CALLERS, transports);
         let cpu = self.stage.broker_cpu_ns()?;
         let connected = client.tell(Order::Load(connect)).await?;
         costs.insert(
@@ -324,12 +307,11 @@ impl Scene<'_> {
         costs.insert("memory".to_owned(), kib(fresh.rss_kib, connected.rss_kib));
         costs.insert("memory_broker".to_owned(), kib(before, after) / 1024.0);
         self.idle(&mut client, &mut costs).await?;
-        let load = Load {
-            verb: Verb::Call,
-            callers: CALLERS,
-            operations: (transports * 5).clamp(8_000, 12_000) / self.share,
-            size: SMALL,
-        };
+        let load = Load::new(
+            Verb::Call,
+            CALLERS,
+            (transports * 5).clamp(8_000, 12_000) / self.share,
+        );
         let operations = load.operations;
         self.load(&mut client, &mut server, load, 0)
             .await?
@@ -357,6 +339,14 @@ impl Scene<'_> {
             a_second(after.wakeups.saturating_sub(before.wakeups)),
         );
         Ok(())
+    }
+}
+
+/// Starts servers of the topic [`TOPIC`].
+fn serve(servers: u64) -> Order {
+    Order::Serve {
+        topic: TOPIC.to_owned(),
+        servers,
     }
 }
 

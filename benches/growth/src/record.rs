@@ -13,6 +13,9 @@ pub(crate) struct Record {
     pub(crate) conditions: String,
     /// By the name of the axis.
     pub(crate) curves: BTreeMap<String, Curve>,
+    /// Costs of objects at the broker and of agents, see `objects.rs`.
+    #[serde(default)]
+    pub(crate) objects: BTreeMap<String, f64>,
 }
 
 /// One axis.

@@ -1,10 +1,12 @@
 //! What every measurement needs: a broker, and worker processes on a virtual host of their own.
 
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use oslo_messaging_testkit::rabbit::node::Node;
+use oslo_messaging_testkit::python::PYTHON_VARIABLE;
+use oslo_messaging_testkit::rabbit::node::{Node, NodeOptions};
 use oslo_messaging_testkit::rabbit::vhost::Vhost;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -16,6 +18,14 @@ use crate::worker::{Order, Told};
 
 /// No order takes longer.
 const ORDER_LIMIT: Duration = Duration::from_secs(300);
+/// What the broker's sockets have towards a network card of 1,500 bytes. Of the loopback device Linux lets it have 2.5 MiB, and
+/// RabbitMQ takes a buffer of that size for each connection. The first four lines are RabbitMQ's defaults, which go when others are set.
+const SOCKETS: &str = "tcp_listen_options.backlog = 1024
+tcp_listen_options.nodelay = true
+tcp_listen_options.linger.on = true
+tcp_listen_options.linger.timeout = 0
+tcp_listen_options.sndbuf = 65536
+tcp_listen_options.recbuf = 65536";
 /// Memory of the broker's processes counts after each has collected its garbage: what is live, not what is lying about.
 const MEMORY: &str =
     "begin [erlang:garbage_collect(P) || P <- erlang:processes()], erlang:memory(total) end";
@@ -41,7 +51,11 @@ impl Stage {
                 maximum: limit.maximum,
             },
         )?;
-        let node = Node::boot().await?;
+        let node = Node::boot_with(NodeOptions {
+            config: SOCKETS.to_owned(),
+            ..NodeOptions::default()
+        })
+        .await?;
         let process = node
             .process_id()
             .ok_or_else(|| io::Error::other("the broker has ended"))?;
@@ -61,6 +75,16 @@ impl Stage {
     /// Live memory of the broker in bytes.
     pub(crate) async fn broker_memory(&self) -> io::Result<u64> {
         self.node.eval(MEMORY).await
+    }
+
+    /// Processes of the broker's runtime.
+    pub(crate) async fn broker_processes(&self) -> io::Result<u64> {
+        self.node.eval("erlang:system_info(process_count)").await
+    }
+
+    /// The port of the broker.
+    pub(crate) fn port(&self) -> u16 {
+        self.node.port()
     }
 
     /// Where this is measured, in words.
@@ -91,8 +115,26 @@ impl Worker {
     /// # Errors
     /// When it cannot be started.
     pub(crate) async fn start(url: &str, transports: u64) -> io::Result<Self> {
-        let mut process = Command::new(std::env::current_exe()?)
-            .arg("worker")
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("worker");
+        Self::spawn(command, url, transports).await
+    }
+
+    /// As [`Worker::start`], on Python's oslo.messaging.
+    ///
+    /// # Errors
+    /// As [`Worker::start`], and without its environment.
+    pub(crate) async fn start_reference(url: &str, transports: u64) -> io::Result<Self> {
+        let python = std::env::var_os(PYTHON_VARIABLE)
+            .ok_or_else(|| io::Error::other(format!("{PYTHON_VARIABLE} is not set")))?;
+        let mut command = Command::new(python);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference.py");
+        command.args(["-W", "ignore", "-B"]).arg(script);
+        Self::spawn(command, url, transports).await
+    }
+
+    async fn spawn(mut command: Command, url: &str, transports: u64) -> io::Result<Self> {
+        let mut process = command
             .kill_on_drop(true)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -16,8 +16,10 @@ use tokio::task::JoinSet;
 
 use crate::usage::{own_cpu_ns, own_wakeups, rss_kib};
 
-/// The topic of everything measured.
+/// The topic of everything measured but what agents call.
 pub(crate) const TOPIC: &str = "growth";
+/// Bytes of a small argument.
+pub(crate) const SMALL: usize = 100;
 /// A call that waits longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Requests that a server works on at once.
@@ -37,6 +39,8 @@ pub(crate) enum Order {
     },
     /// To start servers, spread over the transports.
     Serve {
+        /// Their topic.
+        topic: String,
         /// How many.
         servers: u64,
     },
@@ -66,6 +70,8 @@ pub(crate) enum Order {
 /// Traffic of one kind.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Load {
+    /// Where to.
+    pub(crate) topic: String,
     /// What is sent.
     pub(crate) verb: Verb,
     /// Callers at once.
@@ -74,6 +80,22 @@ pub(crate) struct Load {
     pub(crate) operations: u64,
     /// Bytes of the argument.
     pub(crate) size: usize,
+    /// Messages a second of all callers together; as many as they can without.
+    pub(crate) rate: Option<f64>,
+}
+
+impl Load {
+    /// Of small messages of the topic [`TOPIC`], as fast as they can.
+    pub(crate) fn new(verb: Verb, callers: u64, operations: u64) -> Self {
+        Self {
+            topic: TOPIC.to_owned(),
+            verb,
+            callers,
+            operations,
+            size: SMALL,
+            rate: None,
+        }
+    }
 }
 
 /// What is sent.
@@ -184,7 +206,7 @@ impl Worker {
                     self.transports.push(oslo_messaging::connect(&url).await?);
                 }
             }
-            Order::Serve { servers } => self.serve(servers).await?,
+            Order::Serve { topic, servers } => self.serve(&topic, servers).await?,
             Order::Load(load) => self.load(load).await?,
             Order::Hold { calls } => self.hold(calls).await,
             Order::Release => {
@@ -206,13 +228,13 @@ impl Worker {
         Ok(())
     }
 
-    async fn serve(&mut self, servers: u64) -> oslo_messaging::Result<()> {
+    async fn serve(&mut self, topic: &str, servers: u64) -> oslo_messaging::Result<()> {
         for (number, transport) in (0..servers).zip(self.transports.iter().cycle()) {
             let echo = Echo {
                 served: Arc::clone(&self.served),
                 gate: self.gate.subscribe(),
             };
-            let target = Target::topic(TOPIC).server(format!("server-{number}"));
+            let target = Target::topic(topic.to_owned()).server(format!("server-{number}"));
             let server = RpcServer::builder(transport.clone(), target)
                 .endpoint(echo)
                 .concurrency(AT_ONCE);
@@ -221,20 +243,21 @@ impl Worker {
         Ok(())
     }
 
-    fn clients(&self) -> Arc<[RpcClient]> {
+    fn clients(&self, topic: &str) -> Arc<[RpcClient]> {
         let client = |transport: &Transport| {
-            RpcClient::new(transport.clone(), Target::topic(TOPIC)).timeout(TIMEOUT)
+            RpcClient::new(transport.clone(), Target::topic(topic.to_owned())).timeout(TIMEOUT)
         };
         self.transports.iter().map(client).collect()
     }
 
     async fn load(&self, load: Load) -> oslo_messaging::Result<()> {
-        let clients = self.clients();
+        let clients = self.clients(&load.topic);
         let content: Arc<str> = (0..load.size)
             .map(|_| fastrand::lowercase())
             .collect::<String>()
             .into();
         let next = Arc::new(AtomicU64::new(0));
+        let began = Instant::now();
         let mut callers: JoinSet<oslo_messaging::Result<()>> = JoinSet::new();
         for _ in 0..load.callers.min(load.operations) {
             let (clients, content, next) = (
@@ -242,13 +265,17 @@ impl Worker {
                 Arc::clone(&content),
                 Arc::clone(&next),
             );
-            let (verb, operations) = (load.verb, load.operations);
+            let (verb, operations, rate) = (load.verb, load.operations, load.rate);
             callers.spawn(async move {
                 let ctx = Context::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= operations {
                         return Ok(());
+                    }
+                    if let Some(rate) = rate {
+                        let due = began + Duration::from_secs_f64(number as f64 / rate);
+                        tokio::time::sleep_until(due.into()).await;
                     }
                     let place = usize::try_from(number).unwrap_or_default() % clients.len();
                     send(&clients[place], verb, &ctx, number, &content).await?;
@@ -262,7 +289,7 @@ impl Worker {
     }
 
     async fn hold(&mut self, calls: u64) {
-        let clients = self.clients();
+        let clients = self.clients(TOPIC);
         for (_, client) in (0..calls).zip(clients.iter().cycle()) {
             let client = client.clone();
             self.held

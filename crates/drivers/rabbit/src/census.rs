@@ -10,6 +10,7 @@ use crate::canary::Canary;
 use crate::connection::Link;
 use crate::delivery::End;
 use crate::facts::Facts;
+use crate::inspect::Desk;
 use crate::lock::lock;
 use crate::pulse::Pulse;
 
@@ -23,6 +24,8 @@ pub(crate) struct Census {
     pub(crate) facts: Arc<Facts>,
     /// Tells whether the broker lost its transient queues.
     pub(crate) canary: Canary,
+    /// Where subscriptions ask whether they are still in force.
+    pub(crate) desk: Desk,
     /// Where news goes.
     pub(crate) events: EventSource,
     /// What is known of the connections.
@@ -44,6 +47,7 @@ impl Census {
             faults: Mutex::default(),
             facts,
             canary: Canary::new(),
+            desk: Desk::default(),
             events,
             pulse,
             publishing,

@@ -7,8 +7,10 @@
 use std::time::Duration;
 
 use oslo_messaging_amqp::{Channel, Connection, Error as AmqpError, ErrorKind as AmqpKind, Table};
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
+use crate::connection::Session;
 use crate::declare::{Variant, passive};
 use crate::delivery::End;
 use crate::error::{is_mismatch, is_missing};
@@ -20,6 +22,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// A consumer has to be missing twice, so far apart.
 const TWICE: Duration = Duration::from_millis(500);
 
+/// The channel on which the subscriptions of a driver ask, one after the other.
+///
+/// It stays open from one look to the next: a channel costs a broker several times what the questions do, and a closed one is the
+/// answer to a question about something that is gone, so that no two may be asked on it at once.
+#[derive(Default)]
+pub(crate) struct Desk {
+    /// With the connection it is on.
+    kept: Mutex<Option<(u64, Channel)>>,
+}
+
 /// Asks on one channel, as long as the broker leaves it open.
 struct Inquiry<'a> {
     connection: &'a Connection,
@@ -29,18 +41,28 @@ struct Inquiry<'a> {
 /// Why the subscription is not what it should be; `None` if it is. A connection that is lost meanwhile tells itself.
 ///
 /// `counts` are the consumers found on each queue the last time.
+///
+/// # Cancellation
+/// Safe: the channel with the open question is given up.
 pub(crate) async fn inspect(
-    connection: &Connection,
+    desk: &Desk,
+    session: &Session,
     spec: &SubscriptionSpec,
     facts: &Facts,
     counts: &mut Vec<u32>,
 ) -> Option<End> {
     counts.resize(spec.consumers.len(), 0);
+    // The turn of others is no part of the time for the answers.
+    let mut kept = desk.kept.lock().await;
+    let connection = &session.connection;
+    let mut inquiry = Inquiry {
+        connection,
+        channel: kept
+            .take()
+            .filter(|(generation, _)| *generation == session.generation)
+            .map(|(_, channel)| channel),
+    };
     let all = async {
-        let mut inquiry = Inquiry {
-            connection,
-            channel: None,
-        };
         for (consumer, count) in spec.consumers.iter().zip(counts) {
             if let Some(end) = inquiry.consumer_is_dead(consumer, count).await? {
                 return Ok(Some(end));
@@ -53,13 +75,13 @@ pub(crate) async fn inspect(
                     .await?;
             }
         }
-        if let Some(channel) = inquiry.channel {
-            channel.close().await?;
-        }
         Ok::<_, AmqpError>(None)
     };
     match timeout(LIMIT, all).await {
-        Ok(Ok(end)) => end,
+        Ok(Ok(end)) => {
+            *kept = inquiry.channel.map(|channel| (session.generation, channel));
+            end
+        }
         Ok(Err(error)) => {
             // What may not be asked is not looked at; what is wrong with a queue shows when it is declared.
             tracing::debug!(%error, "a look at the subscription failed");

@@ -18,6 +18,11 @@ use crate::topology::ConsumerSpec;
 /// For about so long, or two heartbeats, a broker believes that a client is alive that is gone.
 const BELIEF: Duration = Duration::from_secs(60);
 
+/// Trouble comes together: for so long after a subscription was set up it is looked after closely,
+const CLOSELY: Duration = Duration::from_secs(120);
+/// and this many times less often from then on, since thousands of quiet subscriptions may share a broker.
+const LESS_OFTEN: u32 = 6;
+
 /// So soon after the subscription is in force the queue that is kept ready is declared: the connection that publishes comes
 /// up with the first call;
 const SPARE_SOON: Duration = Duration::from_millis(300);
@@ -39,7 +44,8 @@ impl SubscriptionTask {
         let mut counts = Vec::new();
         let heartbeat = session.connection.heartbeat().unwrap_or(BELIEF);
         let mut relax_at = haunted.then(|| Instant::now() + 2 * heartbeat + BELIEF / 4);
-        let mut next_look = Instant::now() + jittered(interval.unwrap_or(Duration::ZERO));
+        let next = || Instant::now() + jittered(pace(interval, active.since.elapsed()));
+        let mut next_look = next();
         let wants_spare = self.plan.is_replies() && self.link.brokers().are_several();
         let mut next_spare = Instant::now() + SPARE_SOON;
         loop {
@@ -73,14 +79,14 @@ impl SubscriptionTask {
                 }
                 () = sleep_until(next_look), if interval.is_some() => {
                     let found = tokio::select! {
-                        found = inspect(&session.connection, &self.spec, &self.census.facts, &mut counts) => found,
+                        found = inspect(&self.census.desk, session, &self.spec, &self.census.facts, &mut counts) => found,
                         end = told(&mut ends) => Some(end),
                         () = until_not_running(self.wishes.clone()) => continue,
                     };
                     if found.is_some() {
                         return found;
                     }
-                    next_look = Instant::now() + jittered(interval.unwrap_or(Duration::ZERO));
+                    next_look = next();
                 }
             }
         }
@@ -137,6 +143,16 @@ impl SubscriptionTask {
     }
 }
 
+/// The time between two looks at a subscription that has been in force for so long.
+fn pace(interval: Option<Duration>, age: Duration) -> Duration {
+    let interval = interval.unwrap_or(Duration::ZERO);
+    if age < CLOSELY {
+        interval
+    } else {
+        interval.saturating_mul(LESS_OFTEN)
+    }
+}
+
 /// Why the engine will deliver nothing more.
 async fn told(ends: &mut watch::Receiver<Option<End>>) -> End {
     // An error means that the engine let go of the sinks, which it does after telling why.
@@ -144,4 +160,21 @@ async fn told(ends: &mut watch::Receiver<Option<End>>) -> End {
     told.ok()
         .and_then(|end| (*end).clone())
         .unwrap_or(End::Silent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_looked_after_closely_at_first_and_less_often_once_it_has_held() {
+        let every = Some(Duration::from_secs(5));
+        assert_eq!(pace(every, Duration::ZERO), Duration::from_secs(5));
+        assert_eq!(
+            pace(every, Duration::from_secs(119)),
+            Duration::from_secs(5)
+        );
+        assert_eq!(pace(every, CLOSELY), Duration::from_secs(30));
+        assert_eq!(pace(None, CLOSELY), Duration::ZERO);
+    }
 }
