@@ -82,6 +82,12 @@ fn run(
         Command::Config(typed) => {
             config::run(settings::config(typed, &global, environment)?, output)
         }
+        Command::Bench(typed) if typed.saved.is_some() => {
+            let files = typed.compare.as_deref().zip(typed.saved.as_deref());
+            let (older, newer) = files
+                .ok_or_else(|| Problem::usage("--saved needs the other run: --compare FILE"))?;
+            bench::compare_saved(older, newer, output)
+        }
         Command::Bench(typed) => block_on(
             many_threads(),
             bench::run(resolver()?.bench(typed)?, output),

@@ -25,50 +25,45 @@ with --live it measures how long a notification takes from its sender to its lis
 To load servers that are there already, such as that simulator's rpc-server, or `omsg bench-server` on another host:
   omsg bench call --servers 0 --topic profiler_topic
 
-With --compare, a figure differs if no round of one run reaches any of the other; the exit status is 1 if one got worse.")]
+With --compare and without WHAT, the older run is repeated: what is not said otherwise is as it was then. A figure differs if no round of one run reaches any of the other; the exit status is 1 if one got worse.")]
 pub(crate) struct Bench {
-    /// What to measure
-    #[arg(value_enum)]
-    pub(crate) what: What,
+    /// What to measure [default with --compare: what was measured then, in the same way]
+    #[arg(value_enum, required_unless_present = "compare")]
+    pub(crate) what: Option<What>,
 
     /// How many callers send at once; several numbers are several levels [default: 1,16,64]
     #[arg(long, value_name = "N,…", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) callers: Vec<u32>,
 
-    /// Size of the content in bytes, such as 100, 64K or 1M, or `simulator`; several are several levels
-    #[arg(
-        long,
-        value_name = "SIZE,…",
-        value_delimiter = ',',
-        default_value = "100"
-    )]
+    /// Size of the content in bytes, such as 100, 64K or 1M, or `simulator`; several are several levels [default: 100]
+    #[arg(long, value_name = "SIZE,…", value_delimiter = ',')]
     pub(crate) size: Vec<Size>,
 
-    /// How long a level is measured each time
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "2")]
-    pub(crate) duration: Duration,
+    /// How long a level is measured each time [default: 2]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) duration: Option<Duration>,
 
-    /// How long it runs before that
-    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "0.5")]
-    pub(crate) warm_up: Duration,
+    /// How long it runs before that [default: 0.5]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero)]
+    pub(crate) warm_up: Option<Duration>,
 
     /// Instead of --duration and --warm-up: how many messages each caller sends; with listen, how many the queue is
     /// filled with [default with listen: 50000, and no more than 64 MiB]
     #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) messages: Option<u64>,
 
-    /// How often each level is played
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) rounds: u32,
+    /// How often each level is played [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: Option<u32>,
 
     /// Messages a second of all callers together [default: as many as they can]
     #[arg(long, value_name = "N", value_parser = rate)]
     pub(crate) rate: Option<f64>,
 
-    /// How long a caller rests after each message
-    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "0")]
-    pub(crate) pause: Duration,
+    /// How long a caller rests after each message [default: 0]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero)]
+    pub(crate) pause: Option<Duration>,
 
     /// notify: through the notifier's buffer, where nobody waits for the broker
     #[arg(long)]
@@ -86,9 +81,9 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     pub(crate) batch: Option<u32>,
 
-    /// How many servers or listeners to start; 0 uses those that are there
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
-    pub(crate) servers: u32,
+    /// How many servers or listeners to start; 0 uses those that are there [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) servers: Option<u32>,
 
     /// Run the servers or listeners in this process, too
     #[arg(long)]
@@ -130,6 +125,10 @@ pub(crate) struct Bench {
     /// Compare with a run that was saved
     #[arg(long, value_name = "FILE")]
     pub(crate) compare: Option<PathBuf>,
+
+    /// Compare this saved run with that of --compare, and measure nothing
+    #[arg(long, value_name = "FILE", requires = "compare", conflicts_with_all = ["what", "save", "histograms"])]
+    pub(crate) saved: Option<PathBuf>,
 
     /// Write a histogram of the latencies of each level into this folder, as HdrHistogram's plotters read it
     #[arg(long, value_name = "FOLDER")]

@@ -31,7 +31,7 @@ use oslo_messaging::Transport;
 use crate::bus;
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
-use crate::settings::bench::{Bench, BenchServer};
+use crate::settings::bench::{Bench, BenchServer, Repeated};
 
 pub(crate) use self::kind::{Manner, What};
 use self::level::Level;
@@ -76,6 +76,31 @@ pub(crate) async fn run_server(
     output: &Arc<Output>,
 ) -> Result<Exit, Problem> {
     server::run(settings, output).await
+}
+
+/// Compares two saved runs, and measures nothing.
+///
+/// # Errors
+/// The problem to report if one of them cannot be read.
+pub(crate) fn compare_saved(older: &Path, newer: &Path, output: &Output) -> Result<Exit, Problem> {
+    let (older, newer) = (read_report(older)?, read_report(newer)?);
+    Ok(match got_worse(&older, &newer, output) {
+        true => Exit::Failed,
+        false => Exit::Done,
+    })
+}
+
+/// What the run of this file was asked for.
+///
+/// # Errors
+/// The problem to report if it cannot be read, or measured nothing.
+pub(crate) fn repeated(file: &Path) -> Result<Repeated, Problem> {
+    read_report(file)?.omsg.repeated().ok_or_else(|| {
+        Problem::usage(format!(
+            "--compare {}: nothing was measured",
+            file.display()
+        ))
+    })
 }
 
 /// Compares with an older run and prints what was found.
@@ -163,7 +188,7 @@ fn write_histograms(
 }
 
 fn read_report(file: &Path) -> Result<Report, Problem> {
-    let unusable = |why: String| Problem::usage(format!("--compare {}: {why}", file.display()));
+    let unusable = |why: String| Problem::usage(format!("{}: {why}", file.display()));
     let text = fs::read_to_string(file).map_err(|fault| unusable(fault.to_string()))?;
     Report::from_json(&text).map_err(|fault| {
         unusable(format!("no saved run of omsg bench: {fault}"))

@@ -9,7 +9,7 @@ use super::{Resolver, required, target};
 use crate::args::Source;
 use crate::args::bench as typed;
 use crate::bus::caller_options;
-use crate::commands::bench::{Manner, Size, What};
+use crate::commands::bench::{self, Manner, Size, What};
 use crate::exit::{Problem, is_memory};
 
 pub(crate) use crate::args::bench::Sync;
@@ -126,16 +126,123 @@ pub(crate) struct BenchServer {
     pub(crate) piped: bool,
 }
 
+/// What a saved run was asked for.
+pub(crate) struct Repeated {
+    pub(crate) what: What,
+    pub(crate) manner: Manner,
+    pub(crate) callers: Vec<u32>,
+    pub(crate) sizes: Vec<Size>,
+    pub(crate) duration: Duration,
+    pub(crate) warm_up: Duration,
+    pub(crate) messages: Option<u64>,
+    pub(crate) rounds: u32,
+    pub(crate) rate: Option<f64>,
+    pub(crate) pause: Duration,
+    pub(crate) servers: u32,
+    pub(crate) one_process: bool,
+}
+
+impl Repeated {
+    /// What a run is asked for that is not said otherwise.
+    fn usual(what: What) -> Self {
+        Self {
+            what,
+            manner: Manner::default(),
+            callers: Vec::new(),
+            sizes: vec![Size::Bytes(100)],
+            duration: Duration::from_secs(2),
+            warm_up: Duration::from_millis(500),
+            messages: None,
+            rounds: 5,
+            rate: None,
+            pause: Duration::ZERO,
+            servers: 1,
+            one_process: false,
+        }
+    }
+}
+
+/// What was typed, and what was not taken from the usual or from a saved run.
+struct Asked {
+    typed: typed::Bench,
+    what: What,
+    manner: Manner,
+    callers: Vec<u32>,
+    sizes: Vec<Size>,
+    messages: Option<u64>,
+    rate: Option<f64>,
+    pause: Duration,
+    servers: u32,
+    one_process: bool,
+    duration: Duration,
+    warm_up: Duration,
+    rounds: u32,
+}
+
+impl Asked {
+    fn of(typed: typed::Bench) -> Result<Self, Problem> {
+        let other = match (typed.what, &typed.compare) {
+            (Some(what), _) => Repeated::usual(what),
+            (None, Some(file)) => bench::repeated(file)?,
+            (None, None) => {
+                return Err(Problem::usage(
+                    "say what to measure: call, cast, fanout, notify or listen",
+                ));
+            }
+        };
+        let filled = |typed: &[_], other: Vec<_>| match typed.is_empty() {
+            true => other,
+            false => typed.to_vec(),
+        };
+        // Neither goes with the other, so one that is said leaves out one that is not.
+        let messages = typed.messages.or(other.messages);
+        let rate = typed.rate.or(other.rate);
+        Ok(Self {
+            what: other.what,
+            manner: Manner {
+                buffered: typed.buffered || other.manner.buffered,
+                held: typed.held || other.manner.held,
+                live: typed.live || other.manner.live,
+                batch: typed.batch.or(other.manner.batch),
+            },
+            callers: filled(&typed.callers, other.callers),
+            sizes: match typed.size.is_empty() {
+                true => other.sizes,
+                false => typed.size.clone(),
+            },
+            messages: messages.filter(|_| typed.duration.is_none() || typed.messages.is_some()),
+            rate: rate.filter(|_| typed.pause.is_none() || typed.rate.is_some()),
+            pause: match (typed.pause, typed.rate) {
+                (None, Some(_)) => Duration::ZERO,
+                (pause, _) => pause.unwrap_or(other.pause),
+            },
+            servers: typed.servers.unwrap_or(other.servers),
+            one_process: typed.one_process || other.one_process,
+            duration: typed.duration.unwrap_or(other.duration),
+            warm_up: typed.warm_up.unwrap_or(other.warm_up),
+            rounds: typed.rounds.unwrap_or(other.rounds),
+            typed,
+        })
+    }
+
+    /// Whether a queue is filled first and measured while it is emptied.
+    fn drains(&self) -> bool {
+        self.what == What::Listen && !self.manner.live
+    }
+}
+
 impl Resolver<'_> {
-    /// Resolves `omsg bench`.
+    /// Resolves `omsg bench`; reads the run that is to be repeated.
     pub(crate) fn bench(&self, typed: typed::Bench) -> Result<Bench, Problem> {
-        check(&typed)?;
-        let url = match typed.what.is_rpc() {
+        let asked = Asked::of(typed)?;
+        check(&asked)?;
+        let typed = &asked.typed;
+        let url = match asked.what.is_rpc() {
             true => self.url()?,
             false => self.notification_url()?,
         };
         let own = format!("omsg-bench-{:08x}", fastrand::u32(..));
-        let place = place(&typed, &url)?;
+        let place = place(&asked, &url)?;
         let exchange = match (&typed.exchange, place) {
             (None, Place::Apart | Place::Here) => Some(own.clone()),
             (exchange, _) => exchange.clone(),
@@ -144,11 +251,11 @@ impl Resolver<'_> {
         let topic = target(topic, exchange.clone())?;
         let targets = match typed.target.is_empty() {
             true => vec![topic.clone()],
-            false => targets(&typed.target, exchange.as_deref(), typed.what)?,
+            false => targets(&typed.target, exchange.as_deref(), asked.what)?,
         };
         let mut options = caller_options(&self.config);
         options.transport.rpc_response_timeout = typed.timeout;
-        if let (false, Some(exchange)) = (typed.what.is_rpc(), exchange) {
+        if let (false, Some(exchange)) = (asked.what.is_rpc(), exchange) {
             options.control_exchange = exchange;
         }
         if place != Place::Foreign {
@@ -157,40 +264,35 @@ impl Resolver<'_> {
         Ok(Bench {
             options,
             sources: self.global.sources.clone(),
-            what: typed.what,
-            manner: Manner {
-                buffered: typed.buffered,
-                held: typed.held,
-                live: typed.live,
-                batch: typed.batch,
-            },
-            callers: callers(&typed),
-            sizes: typed.size,
-            duration: typed.duration,
-            warm_up: typed.warm_up,
-            messages: typed.messages,
-            rounds: typed.rounds,
-            rate: typed.rate,
-            pause: typed.pause,
+            what: asked.what,
+            manner: asked.manner,
+            callers: callers(&asked),
+            sizes: asked.sizes.clone(),
+            duration: asked.duration,
+            warm_up: asked.warm_up,
+            messages: asked.messages,
+            rounds: asked.rounds,
+            rate: asked.rate,
+            pause: asked.pause,
             place,
             staff: Staff {
                 url,
                 target: topic,
-                work: work(!typed.what.is_rpc(), typed.batch),
-                count: typed.servers,
+                work: work(!asked.what.is_rpc(), asked.manner.batch),
+                count: asked.servers,
                 name: "server".to_owned(),
                 wait: Duration::ZERO,
                 requeue: false,
-                live: typed.live,
+                live: asked.manner.live,
                 timeout: typed.timeout,
             },
             targets,
             sync: typed.sync,
             timeout: typed.timeout,
             exit_wait: typed.exit_wait,
-            save: typed.save,
-            compare: typed.compare,
-            histograms: typed.histograms,
+            save: typed.save.clone(),
+            compare: typed.compare.clone(),
+            histograms: typed.histograms.clone(),
         })
     }
 
@@ -228,12 +330,12 @@ impl Resolver<'_> {
     }
 }
 
-fn callers(typed: &typed::Bench) -> Vec<u32> {
-    match (typed.callers.is_empty(), typed.what, typed.live) {
+fn callers(asked: &Asked) -> Vec<u32> {
+    match (asked.drains(), asked.callers.is_empty()) {
         // Without senders to count, a level has the number of its listeners.
-        (true, What::Listen, false) => vec![typed.servers],
-        (true, ..) => CALLERS.to_vec(),
-        (false, ..) => typed.callers.clone(),
+        (true, _) => vec![asked.servers],
+        (false, true) => CALLERS.to_vec(),
+        (false, false) => asked.callers.clone(),
     }
 }
 
@@ -257,52 +359,53 @@ fn leave_nothing(options: &mut ConnectOptions, target: &Target) {
 }
 
 /// What does not go together, whatever the bus.
-fn check(typed: &typed::Bench) -> Result<(), Problem> {
-    let drains = typed.what == What::Listen && !typed.live;
-    let is = |what: What| typed.what == what;
-    let together = u64::from(typed.batch.unwrap_or_default()) * u64::from(typed.servers);
+fn check(asked: &Asked) -> Result<(), Problem> {
+    let (typed, manner) = (&asked.typed, asked.manner);
+    let drains = asked.drains();
+    let is = |what: What| asked.what == what;
+    let together = u64::from(manner.batch.unwrap_or_default()) * u64::from(asked.servers);
     let batches = BATCHES * together;
     for (wrong, why) in [
         (
-            typed.buffered && !is(What::Notify),
+            manner.buffered && !is(What::Notify),
             "--buffered goes with notify",
         ),
-        (typed.held && !is(What::Notify), "--held goes with notify"),
-        (typed.live && !is(What::Listen), "--live goes with listen"),
+        (manner.held && !is(What::Notify), "--held goes with notify"),
+        (manner.live && !is(What::Listen), "--live goes with listen"),
         (
-            typed.batch.is_some() && !is(What::Listen),
+            manner.batch.is_some() && !is(What::Listen),
             "--batch goes with listen",
         ),
         (
-            drains && (!typed.callers.is_empty() || typed.rate.is_some()),
+            drains && (!typed.callers.is_empty() || asked.rate.is_some()),
             "listen empties a queue that was filled before: --callers and --rate go with --live",
         ),
         (
-            drains && typed.messages.is_some_and(|messages| messages < 10),
+            drains && asked.messages.is_some_and(|messages| messages < 10),
             "a queue to be emptied takes 10 --messages at least",
         ),
         (
-            drains && typed.messages.is_some_and(|messages| messages < batches),
+            drains && asked.messages.is_some_and(|messages| messages < batches),
             "--messages must be ten times --batch for each listener at least",
         ),
         (
-            is(What::Listen) && typed.servers == 0,
+            is(What::Listen) && asked.servers == 0,
             "listen measures its own listeners: --servers 0 goes with the others",
         ),
         (
-            typed.held && typed.servers == 0,
+            manner.held && asked.servers == 0,
             "--held needs listeners of its own: it does not go with --servers 0",
         ),
         (
-            typed.servers > 0 && (!typed.target.is_empty() || typed.sync.is_some()),
+            asked.servers > 0 && (!typed.target.is_empty() || typed.sync.is_some()),
             "--target and --sync go with --servers 0",
         ),
         (
-            typed.sync.is_some() && !typed.what.is_rpc(),
+            typed.sync.is_some() && !asked.what.is_rpc(),
             "--sync goes with call, cast and fanout",
         ),
         (
-            typed.rate.is_some() && !typed.pause.is_zero(),
+            asked.rate.is_some() && !asked.pause.is_zero(),
             "--rate and --pause both say when the next message is sent: choose",
         ),
     ] {
@@ -313,15 +416,16 @@ fn check(typed: &typed::Bench) -> Result<(), Problem> {
     Ok(())
 }
 
-fn place(typed: &typed::Bench, url: &TransportUrl) -> Result<Place, Problem> {
-    match (typed.servers, typed.one_process || is_memory(url)) {
+fn place(asked: &Asked, url: &TransportUrl) -> Result<Place, Problem> {
+    let typed = &asked.typed;
+    match (asked.servers, asked.one_process || is_memory(url)) {
         (0, _) if typed.topic.is_none() && typed.target.is_empty() => Err(Problem::usage(
             "--servers 0 needs the --topic or --target of servers that are there",
         )),
-        (0, _) if typed.what == What::Fanout && typed.exchange.is_some() => Err(Problem::usage(
+        (0, _) if asked.what == What::Fanout && typed.exchange.is_some() => Err(Problem::usage(
             "a fanout reaches all servers of a topic, whatever their exchange: leave --exchange out",
         )),
-        (0, true) if typed.one_process => Err(Problem::usage(
+        (0, true) if asked.one_process => Err(Problem::usage(
             "--one-process has no servers to run with --servers 0",
         )),
         (0, _) => Ok(Place::Foreign),

@@ -218,6 +218,61 @@ fn a_saved_run_has_the_simulators_fields_and_can_be_compared_with() {
 }
 
 #[test]
+fn a_saved_run_can_be_repeated_as_it_was_and_two_of_them_compared_without_a_third() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (older, newer) = (path("older.json"), path("newer.json"));
+    let words = ["cast", "--size", "64,2K", "--servers", "2", "--rate", "400"];
+    let ended = bench(&[&words[..], &["--save", &older]].concat());
+    assert_eq!(ended.status, Some(0), "{}", ended.errors);
+    let again = [
+        "--url",
+        "memory://",
+        "bench",
+        "--compare",
+        &older,
+        "--save",
+        &newer,
+        "--json",
+    ];
+    let ended = run(&again);
+    // Noise may make a figure worse.
+    assert!(matches!(ended.status, Some(0 | 1)), "{}", ended.errors);
+    let saved = |name: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(name).expect("it was saved")).expect("JSON")
+    };
+    let (older_run, newer_run) = (&saved(&older)["omsg"], &saved(&newer)["omsg"]);
+    for field in ["servers", "rate", "duration", "warm_up", "place"] {
+        assert_eq!(older_run[field], newer_run[field], "{field}");
+    }
+    for (old, new) in (0..2).map(|n| (&older_run["levels"][n], &newer_run["levels"][n])) {
+        for field in ["what", "callers", "size"] {
+            assert_eq!(old[field], new[field], "{field}");
+        }
+        assert_eq!(new["rounds"].as_array().map(Vec::len), Some(3));
+    }
+    let compared: Vec<Value> = (ended.records().into_iter())
+        .filter(|record| record["event"] == "comparison")
+        .collect();
+    assert_eq!(compared.len(), 8, "{compared:?}");
+    let words = ["bench", "--compare", &older, "--saved", &newer, "--json"];
+    let without = run(&words);
+    assert_eq!(
+        (without.status, without.records()),
+        (ended.status, compared)
+    );
+    // What is said wins.
+    let ended = run(&[&again[..], &["--size", "64", "--rounds", "1"]].concat());
+    let one: Vec<Value> = (ended.records().into_iter())
+        .filter(|record| record["event"] == "level")
+        .collect();
+    assert_eq!(
+        (one.len(), one[0]["rounds"].as_array().map(Vec::len)),
+        (1, Some(1))
+    );
+}
+
+#[test]
 fn a_rate_is_kept_and_histograms_are_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let name = folder.path().to_str().expect("a name in UTF-8");
@@ -248,6 +303,8 @@ fn what_cannot_be_measured_is_told_before_anything_starts() {
             "/nowhere/run.json",
         ),
         (&["bench", "walk"], "call, cast, fanout, notify, listen"),
+        (&["bench"], "<WHAT>"),
+        (&["bench", "--saved", "x.json"], "--compare"),
         (&["bench", "call", "--buffered"], "--buffered"),
         (&["bench", "notify", "--batch", "5"], "--batch"),
         (&["bench", "listen", "--callers", "5"], "--live"),

@@ -73,6 +73,8 @@ pub(super) struct Counted {
     pub(super) length: Duration,
     /// Operations that succeeded.
     pub(super) operations: u64,
+    /// Those, and those that succeeded before and after.
+    pub(super) all: u64,
     /// How long they took, where that was seen.
     pub(super) times: Histogram<u64>,
     /// Operations that failed, by the kind of their error.
@@ -106,6 +108,7 @@ enum Phase {
 /// What one caller did while it was measured.
 struct Own {
     times: Histogram<u64>,
+    all: u64,
     failed: BTreeMap<&'static str, u64>,
     first_fault: Option<Error>,
 }
@@ -167,6 +170,7 @@ impl Load {
             began: self.began.unwrap_or(self.shared.started),
             length: Duration::ZERO,
             operations: 0,
+            all: 0,
             times: histogram(),
             failed: BTreeMap::new(),
             first_fault: None,
@@ -181,6 +185,7 @@ impl Counted {
                 Ok(own) => {
                     self.times += own.times;
                     self.operations = self.times.len();
+                    self.all += own.all;
                     for (kind, count) in own.failed {
                         *self.failed.entry(kind).or_default() += count;
                     }
@@ -198,6 +203,7 @@ async fn caller(shared: Arc<Shared>, place: usize) -> Own {
     let sender = &order.senders[place % order.senders.len()];
     let mut own = Own {
         times: histogram(),
+        all: 0,
         failed: BTreeMap::new(),
         first_fault: None,
     };
@@ -216,6 +222,7 @@ async fn caller(shared: Arc<Shared>, place: usize) -> Own {
             Ok(()) => order.collector.answered(content.len(), latency),
             Err(_) => order.collector.failed(content.len()),
         }
+        own.all += u64::from(sent.is_ok());
         let counts = shared.phase() == Phase::Measuring;
         left -= u64::from(counts);
         let mut rest = order.pause;

@@ -117,6 +117,7 @@ impl<'a> Player<'a> {
             messages: settings.messages,
             collector: Arc::clone(&self.collector),
         };
+        let start = (self.servers.usage().await?.served, self.sent().0);
         if settings.manner.held {
             self.servers.hold(true).await?;
         }
@@ -131,7 +132,7 @@ impl<'a> Player<'a> {
             counted.times = self.servers.times().await?;
             counted.operations = used.1.served;
         }
-        self.clear().await?;
+        self.clear(start, counted.all).await?;
         if counted.operations == 0
             && let Some(fault) = counted.first_fault
         {
@@ -203,15 +204,21 @@ impl<'a> Player<'a> {
         })
     }
 
-    /// Waits until nothing of a level is left in buffers and queues.
-    async fn clear(&mut self) -> Result<(), Problem> {
+    /// Waits until nothing of a level is left in buffers and queues. At its start so many had been taken and so many sent
+    /// through buffers; its callers sent `all`.
+    async fn clear(&mut self, start: (u64, u64), all: u64) -> Result<(), Problem> {
         for notifier in self.notifiers() {
             notifier.flush(self.settings.timeout).await;
         }
         if self.settings.manner.held {
             self.servers.hold(false).await?;
         }
-        self.servers.drain().await
+        let sent = match (self.settings.manner.buffered, self.settings.what) {
+            (true, _) => self.sent().0 - start.1,
+            (false, What::Fanout) => all * u64::from(self.settings.staff.count),
+            (false, _) => all,
+        };
+        self.servers.drain(start.0 + sent).await
     }
 
     /// Fills the queue, and measures how fast the listeners empty it.

@@ -4,6 +4,7 @@
 //! rounds of each level.
 
 use std::path::Path;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use oslo_messaging::RawJson;
@@ -12,8 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::level::Level;
 use super::series::{Collected, Point, Summary};
 use crate::exit::Problem;
-use crate::settings::bench::{Bench, Place};
+use crate::settings::bench::{Bench, Place, Repeated};
 use crate::time::now_utc;
+
+/// The place of servers in the callers' process.
+const HERE: &str = "here";
 
 /// A run, as it is saved.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,6 +53,35 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// What it was asked for; `None` if it measured nothing.
+    pub(super) fn repeated(&self) -> Option<Repeated> {
+        let first = self.levels.first()?;
+        fn each<T: PartialEq + Copy>(values: impl Iterator<Item = T>) -> Vec<T> {
+            let mut found = Vec::new();
+            values.for_each(|value| {
+                if !found.contains(&value) {
+                    found.push(value);
+                }
+            });
+            found
+        }
+        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Some(Repeated {
+            what: first.what,
+            manner: first.manner,
+            callers: each(self.levels.iter().map(|level| level.callers)),
+            sizes: each(self.levels.iter().map(|level| level.size)),
+            duration: seconds(self.duration),
+            warm_up: seconds(self.warm_up),
+            messages: self.messages,
+            rounds: u32::try_from(first.rounds.len()).unwrap_or(u32::MAX).max(1),
+            rate: self.rate,
+            pause: self.pause.map(seconds).unwrap_or_default(),
+            servers: self.servers,
+            one_process: self.place == HERE,
+        })
+    }
+
     /// In what else than the program this run differs from an older one: what a comparison does not make up for.
     pub(super) fn differences(&self, older: &Self) -> Vec<String> {
         fn differ<T: PartialEq + std::fmt::Debug>(name: &str, old: &T, new: &T) -> Option<String> {
@@ -97,7 +130,7 @@ impl Report {
                 servers: settings.staff.count,
                 place: match settings.place {
                     Place::Apart => "apart",
-                    Place::Here => "here",
+                    Place::Here => HERE,
                     Place::Foreign => "foreign",
                 }
                 .to_owned(),

@@ -25,8 +25,10 @@ const ENDING: Duration = Duration::from_secs(10);
 const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 /// How long servers may work on what a level left them with, before the next one begins,
 const DRAINING: Duration = Duration::from_secs(60);
-/// and how often they are looked at: nothing taken between two looks is an empty queue.
-const LOOK: Duration = Duration::from_millis(50);
+/// how long if they take nothing of it,
+const QUIET: Duration = Duration::from_secs(2);
+/// and how often they are looked at.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Servers or listeners at work.
 pub(super) enum Servers {
@@ -139,22 +141,26 @@ impl Servers {
         })
     }
 
-    /// Waits until they have taken what is left of a level, within reason: casts can be sent faster than they are taken.
+    /// Waits until they have taken `all` since they started, within reason: casts can be sent faster than they are taken.
     ///
     /// # Errors
     /// The process is gone.
-    pub(super) async fn drain(&mut self) -> Result<(), Problem> {
+    pub(super) async fn drain(&mut self, all: u64) -> Result<(), Problem> {
         let until = Instant::now() + DRAINING;
-        let mut served = self.usage().await?.served;
-        while Instant::now() < until {
-            tokio::time::sleep(LOOK).await;
-            let now = self.usage().await?.served;
-            if now == served {
-                break;
+        let (mut seen, mut since) = (0, Instant::now());
+        loop {
+            let now = Instant::now();
+            let served = self.usage().await?.served;
+            if served > seen {
+                (seen, since) = (served, now);
             }
-            served = now;
+            // What failed may not have come.
+            let is_over = served >= all || now > until || now - since > QUIET;
+            if is_over || matches!(self, Self::Foreign) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        Ok(())
     }
 
     /// Stops them and waits for their end.
