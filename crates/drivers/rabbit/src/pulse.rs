@@ -2,20 +2,22 @@
 //! still stand: packets dropped without a reset, a node that hangs.
 //!
 //! A heartbeat of the usual length notices that after two minutes. So whenever nothing comes although something should,
-//! the broker is asked a question that costs it next to nothing; what it has to read first is allowed for.
+//! the broker is asked a question that costs it next to nothing; what it has to read first is allowed for. While nothing
+//! is under way nobody looks at a clock: the first message wakes the watch.
 
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use oslo_messaging_amqp::Connection;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::fork::Owner;
 use crate::lock::lock;
 
-/// How often the silence is measured.
+/// How often the silence is measured while something is under way.
 const LOOK: Duration = Duration::from_millis(250);
 /// So long a silence while confirmations are owed holds publishers back; the end of it is looked for
 const SILENCE: Duration = Duration::from_millis(500);
@@ -54,6 +56,10 @@ pub(crate) struct Pulse {
     pub(crate) owner: Owner,
     /// Confirmations are owed, and nothing comes where they should.
     silent: watch::Sender<bool>,
+    /// A watch sleeps until something is sent.
+    asleep: AtomicBool,
+    /// Ends that sleep.
+    rouse: Notify,
 }
 
 impl Pulse {
@@ -69,13 +75,19 @@ impl Pulse {
             connected: watch::Sender::new(0),
             owner: Owner::default(),
             silent: watch::Sender::new(false),
+            asleep: AtomicBool::new(false),
+            rouse: Notify::new(),
         }
     }
 
     /// Notes a message of so many bytes whose confirmation is waited for, while the guard lives.
     pub(crate) fn expect(&self, bytes: usize) -> Expected<'_> {
-        self.unconfirmed.fetch_add(1, Ordering::Relaxed);
+        // Sequentially consistent with a watch that is about to sleep: one of both sees the other.
+        self.unconfirmed.fetch_add(1, Ordering::SeqCst);
         self.largest.fetch_max(bytes, Ordering::Relaxed);
+        if self.asleep.load(Ordering::SeqCst) {
+            self.rouse();
+        }
         Expected(self)
     }
 
@@ -129,6 +141,13 @@ impl Pulse {
         if !publishes {
             self.dead_consumer.store(generation, Ordering::Relaxed);
         }
+        // The other connection has less patience now.
+        self.rouse();
+    }
+
+    fn rouse(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        self.rouse.notify_waiters();
     }
 
     /// Whether the broker may still believe that the consumers of this connection are alive.
@@ -187,15 +206,55 @@ impl Drop for Silence<'_> {
     }
 }
 
+impl Pulse {
+    /// How long nothing needs to be looked at on a connection that has been silent for so long; `None` until something is
+    /// sent.
+    fn pause(&self, publishes: bool, silence: Duration) -> Option<Duration> {
+        if self.is_silent() {
+            return Some(SHORT_LOOK);
+        }
+        match self.patience(publishes) {
+            None => None,
+            Some(IDLE) => Some((IDLE / self.share()).saturating_sub(silence).max(LOOK)),
+            Some(_) => Some(LOOK),
+        }
+    }
+
+    fn share(&self) -> u32 {
+        if self.is_suspicious() { 2 } else { 1 }
+    }
+
+    /// Waits until the connection is to be looked at.
+    async fn until_look(&self, publishes: bool, silence: Duration) {
+        let mut roused = pin!(self.rouse.notified());
+        roused.as_mut().enable();
+        // What is sent from here on rouses us; what was sent before is seen.
+        self.asleep.store(true, Ordering::SeqCst);
+        let roused = async {
+            roused.await;
+            // What was just sent has its time to be answered.
+            sleep(LOOK).await;
+        };
+        match self.pause(publishes, silence) {
+            Some(pause) if pause <= LOOK => sleep(pause).await,
+            Some(pause) => tokio::select! {
+                () = sleep(pause) => {}
+                () = roused => {}
+            },
+            None => roused.await,
+        }
+    }
+}
+
 /// Resolves when the broker is not there any more although the connection is.
 pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes: bool) {
     let _end = publishes.then_some(Silence(pulse));
     loop {
-        sleep(if pulse.is_silent() { SHORT_LOOK } else { LOOK }).await;
+        pulse.until_look(publishes, connection.silence()).await;
         if publishes {
             pulse.note_silence(pulse.is_waiting() && connection.silence() >= SILENCE);
         }
-        let share = if pulse.is_suspicious() { 2 } else { 1 };
+        let share = pulse.share();
         let quiet = pulse
             .patience(publishes)
             .is_some_and(|patience| connection.silence() >= patience / share);
@@ -258,5 +317,27 @@ mod tests {
         timeout(LOOK, pulse.until_heard())
             .await
             .expect("a new connection is not silent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_watch_looks_at_no_clock_until_something_is_sent() {
+        let pulse = Pulse::new();
+        let hour = Duration::from_secs(3600);
+        assert!(timeout(hour, pulse.until_look(true, hour)).await.is_err());
+        let start = Instant::now();
+        pulse.until_look(false, Duration::from_secs(4)).await;
+        assert_eq!(start.elapsed(), IDLE - Duration::from_secs(4));
+        for publishes in [true, false] {
+            let look = pulse.until_look(publishes, Duration::ZERO);
+            let send = async {
+                sleep(Duration::from_secs(2)).await;
+                pulse.expect(1)
+            };
+            let start = Instant::now();
+            let ((), expected) = tokio::join!(look, send);
+            assert_eq!(start.elapsed(), Duration::from_secs(2) + LOOK);
+            drop(expected);
+            sleep(RECENT).await;
+        }
     }
 }
