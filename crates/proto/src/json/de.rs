@@ -198,8 +198,35 @@ pub(crate) fn float(text: &str) -> f64 {
         "Infinity" => f64::INFINITY,
         "-Infinity" => f64::NEG_INFINITY,
         // Invariant: the JSON grammar is a part of Rust's.
-        _ => text.parse().unwrap_or(f64::NAN),
+        _ => short_float(text).unwrap_or_else(|| text.parse().unwrap_or(f64::NAN)),
     }
+}
+
+/// A checked number text without exponent and of at most 15 digits, which is nearly every one.
+///
+/// Its digits as a whole number and the power of ten are exact, so that their quotient, rounded once, is the nearest float.
+#[inline]
+fn short_float(text: &str) -> Option<f64> {
+    const POWERS: [f64; 16] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+    ];
+    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    if digits.len() > 16 {
+        return None;
+    }
+    let (mut whole, mut places) = (0u64, None);
+    for (at, &byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => whole = whole * 10 + u64::from(byte - b'0'),
+            b'.' => places = Some(digits.len() - 1 - at),
+            _ => return None,
+        }
+    }
+    if places.is_none() && digits.len() > 15 {
+        return None;
+    }
+    let value = whole as f64 / POWERS[places.unwrap_or(0)];
+    Some(if text.starts_with('-') { -value } else { value })
 }
 
 impl<'de> Deserializer<'de> for &mut Reader<'de> {

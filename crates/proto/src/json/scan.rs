@@ -133,28 +133,43 @@ impl<'a> Scanner<'a> {
     #[inline]
     pub(crate) fn string(&mut self) -> Result<RawStr<'a>, JsonError> {
         self.expect(b'"')?;
-        let bytes = self.text.as_bytes();
         let start = self.at;
-        let mut escaped = false;
+        let bytes = self.text.as_bytes();
+        let end = read_run_end(bytes, start);
+        if bytes.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(RawStr {
+                raw: &self.text[start..end],
+                start,
+                escaped: false,
+            });
+        }
+        self.string_with_escapes(start, end)
+    }
+
+    /// The rest of a string from `at` on, where its first plain run ends.
+    fn string_with_escapes(
+        &mut self,
+        start: usize,
+        mut at: usize,
+    ) -> Result<RawStr<'a>, JsonError> {
+        let bytes = self.text.as_bytes();
         loop {
-            self.at = read_run_end(bytes, self.at);
-            match bytes.get(self.at) {
+            self.at = at;
+            match bytes.get(at) {
                 Some(b'"') => {
-                    let raw = &self.text[start..self.at];
                     self.at += 1;
                     return Ok(RawStr {
-                        raw,
+                        raw: &self.text[start..at],
                         start,
-                        escaped,
+                        escaped: true,
                     });
                 }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.at += escape_len(bytes, self.at)?;
-                }
-                Some(_) => return Err(JsonError::at(JsonErrorKind::ControlCharacter, self.at)),
+                Some(b'\\') => at += escape_len(bytes, at)?,
+                Some(_) => return Err(JsonError::at(JsonErrorKind::ControlCharacter, at)),
                 None => return Err(self.unexpected()),
             }
+            at = read_run_end(bytes, at);
         }
     }
 
@@ -194,70 +209,53 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a number, `NaN` and the infinities included.
+    #[inline]
     pub(crate) fn number(&mut self) -> Result<RawNumber<'a>, JsonError> {
         self.peek()?;
         let bytes = self.text.as_bytes();
         let start = self.at;
-        let negative = bytes[start] == b'-';
-        self.at += usize::from(negative);
+        let digits_at = start + usize::from(bytes[start] == b'-');
+        let mut at = match bytes.get(digits_at) {
+            Some(b'0') => digits_at + 1,
+            Some(b'1'..=b'9') => digits_end(bytes, digits_at + 1),
+            _ => return self.no_digits(start),
+        };
         let mut is_float = false;
-        match bytes.get(self.at) {
-            Some(b'I') => {
-                self.literal("Infinity")?;
-                return Ok(RawNumber {
-                    text: &self.text[start..self.at],
-                    is_float: true,
-                });
-            }
-            Some(b'N') if !negative => {
-                self.literal("NaN")?;
-                return Ok(RawNumber {
-                    text: &self.text[start..self.at],
-                    is_float: true,
-                });
-            }
-            Some(b'0') => self.at += 1,
-            Some(b'1'..=b'9') => self.digits(),
-            Some(_) if !negative => return Err(self.unexpected()),
-            _ => return Err(JsonError::at(JsonErrorKind::InvalidNumber, self.at)),
-        }
-        if bytes.get(self.at) == Some(&b'.') {
-            self.at += 1;
-            self.some_digits()?;
+        if bytes.get(at) == Some(&b'.') {
+            at = some_digits(bytes, at + 1)?;
             is_float = true;
         }
-        if let Some(b'e' | b'E') = bytes.get(self.at) {
-            self.at += 1;
-            if let Some(b'+' | b'-') = bytes.get(self.at) {
-                self.at += 1;
-            }
-            self.some_digits()?;
+        if let Some(b'e' | b'E') = bytes.get(at) {
+            let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+            at = some_digits(bytes, at + 1 + sign)?;
             is_float = true;
         }
-        if bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
-            return Err(JsonError::at(JsonErrorKind::InvalidNumber, self.at));
+        if bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            return Err(JsonError::at(JsonErrorKind::InvalidNumber, at));
         }
+        self.at = at;
         Ok(RawNumber {
-            text: &self.text[start..self.at],
+            text: &self.text[start..at],
             is_float,
         })
     }
 
-    fn digits(&mut self) {
+    /// What stands for a number without digits, or is none.
+    #[cold]
+    fn no_digits(&mut self, start: usize) -> Result<RawNumber<'a>, JsonError> {
         let bytes = self.text.as_bytes();
-        while bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
+        let negative = bytes[start] == b'-';
+        self.at = start + usize::from(negative);
+        match bytes.get(self.at) {
+            Some(b'I') => self.literal("Infinity")?,
+            Some(b'N') if !negative => self.literal("NaN")?,
+            Some(_) if !negative => return Err(self.unexpected()),
+            _ => return Err(JsonError::at(JsonErrorKind::InvalidNumber, self.at)),
         }
-    }
-
-    fn some_digits(&mut self) -> Result<(), JsonError> {
-        let start = self.at;
-        self.digits();
-        if self.at == start {
-            Err(JsonError::at(JsonErrorKind::InvalidNumber, start))
-        } else {
-            Ok(())
-        }
+        Ok(RawNumber {
+            text: &self.text[start..self.at],
+            is_float: true,
+        })
     }
 
     /// Takes a key and its colon.
@@ -270,8 +268,17 @@ impl<'a> Scanner<'a> {
 
     /// Takes one value of any kind and gives the place where it stands, without white space around it.
     pub(crate) fn value(&mut self) -> Result<Range<usize>, JsonError> {
-        self.peek()?;
+        let first = self.peek()?;
         let start = self.at;
+        match first {
+            b'{' | b'[' => self.nested()?,
+            _ => self.plain(first)?,
+        }
+        Ok(start..self.at)
+    }
+
+    /// Takes a list or an object.
+    fn nested(&mut self) -> Result<(), JsonError> {
         let mut nesting = Nesting::new();
         loop {
             match self.peek()? {
@@ -279,7 +286,7 @@ impl<'a> Scanner<'a> {
                     self.at += 1;
                     if !self.take(b'}')? {
                         nesting.push(true, self.at)?;
-                        self.key()?;
+                        self.skip_key()?;
                         continue;
                     }
                 }
@@ -290,31 +297,70 @@ impl<'a> Scanner<'a> {
                         continue;
                     }
                 }
-                b'"' => {
-                    self.string()?;
-                }
-                b'n' => self.null()?,
-                b't' | b'f' => {
-                    self.boolean()?;
-                }
-                _ => {
-                    self.number()?;
-                }
+                first => self.plain(first)?,
             }
             if self.close(&mut nesting)? {
-                return Ok(start..self.at);
+                return Ok(());
             }
         }
     }
 
+    /// Takes a value without parts, which begins with `first`, here.
+    #[inline(always)]
+    fn plain(&mut self, first: u8) -> Result<(), JsonError> {
+        match first {
+            b'"' => self.skip_string(),
+            b'n' => self.null(),
+            b't' | b'f' => self.boolean().map(drop),
+            b'1'..=b'9' => self.skip_number(),
+            _ => self.number().map(drop),
+        }
+    }
+
+    /// Takes a string whose quote is here. As [`string`](Self::string), but says nothing of it.
+    #[inline(always)]
+    fn skip_string(&mut self) -> Result<(), JsonError> {
+        let start = self.at + 1;
+        let bytes = self.text.as_bytes();
+        let end = read_run_end(bytes, start);
+        if bytes.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(());
+        }
+        self.string_with_escapes(start, end).map(drop)
+    }
+
+    /// Takes a number whose first digit, not a zero, is here. As [`number`](Self::number), but says nothing of it.
+    #[inline(always)]
+    fn skip_number(&mut self) -> Result<(), JsonError> {
+        let bytes = self.text.as_bytes();
+        let end = digits_end(bytes, self.at + 1);
+        if let Some(b'.' | b'e' | b'E') = bytes.get(end) {
+            return self.number().map(drop);
+        }
+        self.at = end;
+        Ok(())
+    }
+
+    /// Takes a key and its colon. As [`key`](Self::key), but says nothing of it.
+    #[inline(always)]
+    fn skip_key(&mut self) -> Result<(), JsonError> {
+        if self.peek()? != b'"' {
+            return Err(self.unexpected());
+        }
+        self.skip_string()?;
+        self.expect(b':')
+    }
+
     /// After a value: takes commas and closing brackets. True once the outermost value is complete.
+    #[inline(always)]
     fn close(&mut self, nesting: &mut Nesting) -> Result<bool, JsonError> {
         while let Some(in_object) = nesting.top() {
             match self.peek()? {
                 b',' => {
                     self.at += 1;
                     if in_object {
-                        self.key()?;
+                        self.skip_key()?;
                     }
                     return Ok(false);
                 }
@@ -325,5 +371,23 @@ impl<'a> Scanner<'a> {
             nesting.pop();
         }
         Ok(true)
+    }
+}
+
+/// Where the digits from `at` on end.
+#[inline]
+fn digits_end(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
+}
+
+/// Where the digits from `at` on end, of which there must be one.
+#[inline]
+fn some_digits(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
+    match digits_end(bytes, at) {
+        end if end == at => Err(JsonError::at(JsonErrorKind::InvalidNumber, at)),
+        end => Ok(end),
     }
 }

@@ -1,7 +1,7 @@
 //! What a JSON string says: its escapes undone, in one pass and one allocation.
 
 use crate::json::error::{JsonError, JsonErrorKind};
-use crate::json::runs::{is_read_stop, read_stops, skip_blocks};
+use crate::json::runs::{CHUNK, before_mark, chunk_at, is_read_stop, read_stops, skip_blocks};
 
 /// What becomes of a surrogate escape without its partner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,130 +35,131 @@ fn hex4(bytes: &[u8], at: usize) -> Result<u16, JsonError> {
 
 /// What the string content at `at` says, up to its closing quote or the end of the text, and that place.
 ///
-/// Never longer than what it is made from, so that the buffer is made once and words are copied before it is known how
-/// much of them counts.
+/// Never longer than what it is made from, so that the buffer is made once and whole chunks are copied before it is known
+/// how much of them counts.
 pub(crate) fn unescape(
     text: &str,
     mut at: usize,
     surrogates: Surrogates,
 ) -> Result<(String, usize), JsonError> {
     let bytes = text.as_bytes();
-    let mut out = Output {
-        bytes: vec![0; bytes.len() - at + 8],
-        len: 0,
-    };
+    let mut out = Vec::with_capacity(bytes.len() - at + CHUNK);
     loop {
         at = copy_run(bytes, at, &mut out);
         match bytes.get(at) {
-            None | Some(b'"') => return Ok((out.finish(), at)),
+            None | Some(b'"') => return Ok((finish(out), at)),
             Some(b'\\') => {}
             Some(_) => return Err(JsonError::at(JsonErrorKind::ControlCharacter, at)),
         }
-        let plain = match bytes.get(at + 1) {
-            Some(&same @ (b'"' | b'\\' | b'/')) => same,
-            Some(b'n') => b'\n',
-            Some(b't') => b'\t',
-            Some(b'r') => b'\r',
-            Some(b'b') => 0x08,
-            Some(b'f') => 0x0c,
-            Some(b'u') => {
-                at = unescape_unicode(bytes, at, &mut out, surrogates)?;
-                continue;
+        match bytes.get(at + 1) {
+            Some(b'u') => at = unescape_unicode(bytes, at, &mut out, surrogates)?,
+            Some(&letter) if MEANT[usize::from(letter)] != 0 => {
+                out.push(MEANT[usize::from(letter)]);
+                at += 2;
             }
             Some(_) => return Err(JsonError::at(JsonErrorKind::InvalidEscape, at)),
             None => return Err(JsonError::at(JsonErrorKind::UnexpectedEnd, at)),
-        };
-        out.push(&[plain]);
-        at += 2;
+        }
     }
 }
 
-/// Bytes written into a buffer that is large enough from the start.
-struct Output {
-    bytes: Vec<u8>,
-    len: usize,
+/// What the letter behind a backslash stands for; zero for `u` and where there is no such escape.
+static MEANT: [u8; 256] = {
+    let mut meant = [0; 256];
+    meant[b'"' as usize] = b'"';
+    meant[b'\\' as usize] = b'\\';
+    meant[b'/' as usize] = b'/';
+    meant[b'n' as usize] = b'\n';
+    meant[b't' as usize] = b'\t';
+    meant[b'r' as usize] = b'\r';
+    meant[b'b' as usize] = 0x08;
+    meant[b'f' as usize] = 0x0c;
+    meant
+};
+
+fn finish(out: Vec<u8>) -> String {
+    // Invariant: pieces of a text, cut beside ASCII characters, and whole characters.
+    String::from_utf8(out).expect("pieces of text are text")
 }
 
-impl Output {
-    #[inline]
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
-    }
-
-    fn push_char(&mut self, character: char) {
-        self.push(character.encode_utf8(&mut [0; 4]).as_bytes());
-    }
-
-    fn finish(mut self) -> String {
-        self.bytes.truncate(self.len);
-        // Invariant: pieces of a text, cut beside ASCII characters, and whole characters.
-        String::from_utf8(self.bytes).expect("pieces of text are text")
-    }
+fn push_char(out: &mut Vec<u8>, character: char) {
+    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
-/// Copies up to the next quote, backslash or control byte, or the end of the text; gives that place.
+/// Copies up to the next quote, control byte, or backslash that is not of a short escape, or the end of the text; gives that
+/// place.
 #[inline(always)]
-fn copy_run(bytes: &[u8], mut at: usize, out: &mut Output) -> usize {
-    let long = at + 32;
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        out.bytes[out.len..out.len + 8].copy_from_slice(word);
-        let marks = read_stops(u64::from_le_bytes(*word));
-        if marks != 0 {
-            let run = (marks.trailing_zeros() / 8) as usize;
-            out.len += run;
-            return at + run;
+fn copy_run(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> usize {
+    let mut long = at + 32;
+    while let Some(chunk) = chunk_at(bytes, at) {
+        out.extend_from_slice(chunk);
+        let marks = read_stops(u64::from_le_bytes(*chunk));
+        if marks == 0 {
+            at += CHUNK;
+            if at == long {
+                let end = skip_blocks(bytes, at, is_read_stop);
+                out.extend_from_slice(&bytes[at..end]);
+                at = end;
+            }
+            continue;
         }
-        out.len += 8;
-        at += 8;
-        if at == long {
-            let end = skip_blocks(bytes, at, is_read_stop);
-            out.push(&bytes[at..end]);
-            at = end;
+        let run = before_mark(marks);
+        at += run;
+        let meant = match bytes.get(at + 1) {
+            Some(&letter) if bytes[at] == b'\\' => MEANT[usize::from(letter)],
+            _ => 0,
+        };
+        if meant == 0 {
+            out.truncate(out.len() - (CHUNK - run));
+            return at;
         }
+        // It takes the place of the backslash, which was copied with the chunk.
+        out.truncate(out.len() - (CHUNK - 1 - run));
+        if let Some(last) = out.last_mut() {
+            *last = meant;
+        }
+        at += 2;
+        long = at + 32;
     }
-    let end = bytes[at..]
-        .iter()
-        .position(|&byte| is_read_stop(byte))
-        .map_or(bytes.len(), |run| at + run);
-    out.push(&bytes[at..end]);
-    end
+    while at < bytes.len() && !is_read_stop(bytes[at]) {
+        out.push(bytes[at]);
+        at += 1;
+    }
+    at
 }
 
 /// Takes the `\uXXXX` at `at`, and its partner where it is one of a pair; gives the place after it.
 fn unescape_unicode(
     bytes: &[u8],
     at: usize,
-    out: &mut Output,
+    out: &mut Vec<u8>,
     surrogates: Surrogates,
 ) -> Result<usize, JsonError> {
     let unit = hex4(bytes, at + 2)?;
     if let Some(character) = char::from_u32(u32::from(unit)) {
-        out.push_char(character);
+        push_char(out, character);
         return Ok(at + 6);
     }
     if unit < 0xdc00 && bytes.get(at + 6..at + 8) == Some(b"\\u") {
         let low = hex4(bytes, at + 8)?;
         if (0xdc00..0xe000).contains(&low) {
             let code = 0x1_0000 + (u32::from(unit - 0xd800) << 10) + u32::from(low - 0xdc00);
-            out.push_char(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+            push_char(
+                out,
+                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER),
+            );
             return Ok(at + 12);
         }
     }
     match surrogates {
-        Surrogates::Replace => out.push_char(char::REPLACEMENT_CHARACTER),
+        Surrogates::Replace => push_char(out, char::REPLACEMENT_CHARACTER),
         Surrogates::KeepEscaped => {
-            let written = &out.bytes[..out.len];
-            let backslashes = written
-                .iter()
-                .rev()
-                .take_while(|&&byte| byte == b'\\')
-                .count();
+            let backslashes = out.iter().rev().take_while(|&&byte| byte == b'\\').count();
             if backslashes % 2 == 1 {
                 // The inner text escapes the surrogate itself: no JSON.
                 return Err(JsonError::at(JsonErrorKind::InvalidEscape, at));
             }
-            out.push(&bytes[at..at + 6]);
+            out.extend_from_slice(&bytes[at..at + 6]);
         }
     }
     Ok(at + 6)
