@@ -36,7 +36,7 @@ impl Cancellation {
         transport: &Transport,
         spawn: impl FnOnce(crate::driver::BoxFuture<'static, ()>) -> AbortHandle,
     ) -> Option<Self> {
-        let id = MsgId::parse(&to.msg_id)?;
+        let id = MsgId::parse(to.msg_id())?;
         let given_up = Arc::new(Notify::new());
         let (replier, transport) = (Arc::clone(replier), transport.clone());
         let (to, told) = (to.clone(), Arc::clone(&given_up));

@@ -443,10 +443,7 @@ impl ForeignServer {
     /// }
     /// ```
     pub async fn heartbeat(&self, reply_queue: &str, msg_id: &str, within: Duration) -> bool {
-        let to = ReplyTo {
-            queue: reply_queue.to_owned(),
-            msg_id: msg_id.to_owned(),
-        };
+        let to = ReplyTo::new(reply_queue, msg_id);
         self.floor.work.replier().heartbeat(&to, within).await
     }
 

@@ -189,10 +189,7 @@ impl<D: Dispatch> Service<D> {
         let mut recent = lock(&self.recent);
         let given = question.requests.into_iter().filter_map(|asked| {
             let reply = recent.again(asked.unique_id()?, &question.reply_q)?;
-            let to = ReplyTo {
-                queue: question.reply_q.clone(),
-                msg_id: asked.msg_id,
-            };
+            let to = ReplyTo::new(&question.reply_q, &asked.msg_id);
             Some((to, reply))
         });
         Accepted::Again(given.collect())
@@ -203,7 +200,7 @@ impl<D: Dispatch> Service<D> {
         let Some((id, to)) = regular_id(request).zip(reply_to(request)) else {
             return Accepted::Nothing;
         };
-        let reply = lock(&self.recent).missed(id, &to.queue, now);
+        let reply = lock(&self.recent).missed(id, to.queue(), now);
         reply.map_or(Accepted::Nothing, |reply| {
             Accepted::Again(vec![(to, reply)])
         })
@@ -259,10 +256,7 @@ pub(crate) fn regular_id(request: &Request) -> Option<UniqueId> {
 pub(crate) fn reply_to(request: &Request) -> Option<ReplyTo> {
     let msg_id = request.msg_id()?;
     match request.reply_q() {
-        Some(queue) if !queue.is_empty() => Some(ReplyTo {
-            queue: queue.to_owned(),
-            msg_id: msg_id.to_owned(),
-        }),
+        Some(queue) if !queue.is_empty() => Some(ReplyTo::new(queue, msg_id)),
         _ => {
             warn!(
                 msg_id,

@@ -34,8 +34,30 @@ const WAITING_LIMIT: usize = 2048;
 /// Where a reply goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReplyTo {
-    pub(crate) queue: String,
-    pub(crate) msg_id: String,
+    /// Both, one behind the other: a request that is answered keeps one text less.
+    text: String,
+    queue_len: usize,
+}
+
+impl ReplyTo {
+    /// The reply queue of a caller, and the id of its call.
+    pub(crate) fn new(queue: &str, msg_id: &str) -> Self {
+        let mut text = String::with_capacity(queue.len() + msg_id.len());
+        text.push_str(queue);
+        text.push_str(msg_id);
+        Self {
+            text,
+            queue_len: queue.len(),
+        }
+    }
+
+    pub(crate) fn queue(&self) -> &str {
+        &self.text[..self.queue_len]
+    }
+
+    pub(crate) fn msg_id(&self) -> &str {
+        &self.text[self.queue_len..]
+    }
 }
 
 /// The replies of one server.
@@ -91,7 +113,7 @@ impl Replier {
     pub(crate) async fn once_more(&self, to: &ReplyTo, reply: SealedReply) {
         let sent = self.driver.send(self.outgoing(to, reply.body().clone()));
         if let Err(fault) = sent.await {
-            debug!(msg_id = to.msg_id, error = %fault, "a reply was not sent again");
+            debug!(msg_id = to.msg_id(), error = %fault, "a reply was not sent again");
         }
     }
 
@@ -104,10 +126,10 @@ impl Replier {
         permit: Permit<W>,
         tried: impl FnOnce() + Send,
     ) -> Option<Permit<W>> {
-        if self.is_obsolete(&to.queue) {
+        if self.is_obsolete(to.queue()) {
             debug!(
-                msg_id = to.msg_id,
-                reply_queue = to.queue,
+                msg_id = to.msg_id(),
+                reply_queue = to.queue(),
                 "dropped a reply to a queue that is gone"
             );
             self.count_dropped();
@@ -127,12 +149,12 @@ impl Replier {
                 self.offer_again(to, reply).await;
             }
             Err(fault) if fault.kind() == ErrorKind::TooLarge => {
-                warn!(msg_id = to.msg_id, error = %fault, "the reply is too large; the caller is told");
+                warn!(msg_id = to.msg_id(), error = %fault, "the reply is too large; the caller is told");
                 let small = with_last_line(Failure::builtin(
                     "ValueError",
                     format!("the reply cannot be sent: {fault}"),
                 ));
-                let sealed = ReplyBody::failure(&small).finish(&to.msg_id, unique_id());
+                let sealed = ReplyBody::failure(&small).finish(to.msg_id(), unique_id());
                 if let Err(fault) = self.send_first(to, sealed.body().clone(), &mut place).await {
                     self.give_up(to, &fault);
                 }
@@ -148,13 +170,13 @@ impl Replier {
 
     /// Sends one sign of life. False if there is nobody to see it.
     pub(crate) async fn heartbeat(&self, to: &ReplyTo, within: Duration) -> bool {
-        let sealed = ReplyBody::heartbeat().finish(&to.msg_id, unique_id());
+        let sealed = ReplyBody::heartbeat().finish(to.msg_id(), unique_id());
         let mut message = self.outgoing(to, sealed.body().clone());
         message.deadline = Some(deadline_after(Instant::now(), within));
         match self.driver.send(message).await {
             Ok(()) => true,
             Err(fault) => {
-                debug!(msg_id = to.msg_id, error = %fault, "a heartbeat was not sent");
+                debug!(msg_id = to.msg_id(), error = %fault, "a heartbeat was not sent");
                 fault.kind() != ErrorKind::Undeliverable
             }
         }
@@ -162,11 +184,11 @@ impl Replier {
 
     /// Tells a caller where its call can be cancelled.
     pub(crate) async fn offer_cancellation(&self, to: &ReplyTo, at: &str, within: Duration) {
-        let sealed = ReplyBody::taken(at).finish(&to.msg_id, unique_id());
+        let sealed = ReplyBody::taken(at).finish(to.msg_id(), unique_id());
         let mut message = self.outgoing(to, sealed.into_body());
         message.deadline = Some(deadline_after(Instant::now(), within));
         if let Err(fault) = self.driver.send(message).await {
-            debug!(msg_id = to.msg_id, error = %fault, "the caller was not told where to cancel");
+            debug!(msg_id = to.msg_id(), error = %fault, "the caller was not told where to cancel");
         }
     }
 
@@ -195,17 +217,17 @@ impl Replier {
             let now = Instant::now();
             if now >= give_up_at || last {
                 error!(
-                    msg_id = to.msg_id,
-                    reply_queue = to.queue,
+                    msg_id = to.msg_id(),
+                    reply_queue = to.queue(),
                     stopping = last,
                     "abandoned a reply: its queue did not appear"
                 );
-                lock(&self.obsolete).insert(now.into_std(), &to.queue);
+                lock(&self.obsolete).insert(now.into_std(), to.queue());
                 self.count_dropped();
                 return;
             }
             sleep_until((now + OFFER_EVERY).min(give_up_at)).await;
-            if self.is_obsolete(&to.queue) {
+            if self.is_obsolete(to.queue()) {
                 self.count_dropped();
                 return;
             }
@@ -228,7 +250,7 @@ impl Replier {
     }
 
     fn outgoing<'a>(&self, to: &'a ReplyTo, body: Bytes) -> Outgoing<'a> {
-        let mut message = Outgoing::new(Destination::Reply { queue: &to.queue }, body);
+        let mut message = Outgoing::new(Destination::Reply { queue: to.queue() }, body);
         message.deadline = Some(deadline_after(Instant::now(), self.limit));
         message.mandatory = self.mandatory;
         message.retry = Retry::Forever;
@@ -240,7 +262,7 @@ impl Replier {
     }
 
     fn give_up(&self, to: &ReplyTo, fault: &Error) {
-        error!(msg_id = to.msg_id, reply_queue = to.queue, error = %fault, "a reply was not sent");
+        error!(msg_id = to.msg_id(), reply_queue = to.queue(), error = %fault, "a reply was not sent");
         self.count_dropped();
     }
 

@@ -115,7 +115,8 @@ impl<D: Dispatch> Service<D> {
         let floor = Arc::clone(floor);
         let job = async move { floor.work.run_here(request, found, deadline).await };
         let threads = self.threads.get_or_init(|| Threads::new(self.concurrency));
-        match threads.run(job.instrument(span.clone())).await {
+        // In a box of its own, so that requests that run on no thread have no room for it.
+        match Box::pin(threads.run(job.instrument(span.clone()))).await {
             Ok(body) => body,
             Err(lost) => {
                 let _inside = span.enter();
@@ -166,7 +167,7 @@ impl<D: Dispatch> Service<D> {
             return Some(permit);
         };
         debug!(
-            msg_id = to.msg_id,
+            msg_id = to.msg_id(),
             others = replies.len(),
             "sending replies again that may have been lost"
         );
@@ -255,13 +256,13 @@ impl<D: Dispatch> Work for Service<D> {
             settle();
             return Some(permit);
         };
-        let reply = body.finish(&to.msg_id, unique_id());
+        let reply = body.finish(to.msg_id(), unique_id());
         if let Some(id) = id {
             let mut recent = lock(&self.recent);
             if let Some(queue) = recent.moved_to(id) {
-                to.queue = queue;
+                to = ReplyTo::new(&queue, to.msg_id());
             }
-            recent.keep(id, &to.queue, reply.clone(), Instant::now());
+            recent.keep(id, to.queue(), reply.clone(), Instant::now());
         }
         self.replier
             .reply(&to, reply, permit, settle)

@@ -56,7 +56,8 @@ impl<W: Work> Floor<W> {
             floor: Arc::clone(self),
             received: Some(received),
         };
-        self.spawn(async move {
+        // In a box of its own: tokio moves what it runs several times, in and out of its task.
+        self.spawn(Box::pin(async move {
             let Some(first) = starting.received.take() else {
                 return;
             };
@@ -74,7 +75,7 @@ impl<W: Work> Floor<W> {
                     None => return,
                 }
             }
-        });
+        }));
     }
 }
 

@@ -312,7 +312,7 @@ impl<'a> Scanner<'a> {
             b'"' => self.skip_string(),
             b'n' => self.null(),
             b't' | b'f' => self.boolean().map(drop),
-            b'1'..=b'9' => self.skip_number(),
+            b'0'..=b'9' => self.skip_number(),
             _ => self.number().map(drop),
         }
     }
@@ -330,12 +330,18 @@ impl<'a> Scanner<'a> {
         self.string_with_escapes(start, end).map(drop)
     }
 
-    /// Takes a number whose first digit, not a zero, is here. As [`number`](Self::number), but says nothing of it.
+    /// Takes a number whose first digit is here. As [`number`](Self::number), but says nothing of it.
     #[inline(always)]
     fn skip_number(&mut self) -> Result<(), JsonError> {
         let bytes = self.text.as_bytes();
-        let end = digits_end(bytes, self.at + 1);
-        if let Some(b'.' | b'e' | b'E') = bytes.get(end) {
+        let mut end = digits_end(bytes, self.at + 1);
+        if bytes[self.at] == b'0' && end > self.at + 1 {
+            return self.number().map(drop);
+        }
+        if bytes.get(end) == Some(&b'.') {
+            end = some_digits(bytes, end + 1)?;
+        }
+        if let Some(b'e' | b'E') = bytes.get(end) {
             return self.number().map(drop);
         }
         self.at = end;

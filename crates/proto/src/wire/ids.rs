@@ -7,8 +7,9 @@ use std::fmt;
 /// The 32 digits of an id.
 pub(crate) fn hex(id: u128) -> [u8; 32] {
     let mut digits = [0; 32];
-    for (index, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(id >> (124 - 4 * index) & 0xf) as usize];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(id.to_be_bytes()) {
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 0xf)];
     }
     digits
 }
@@ -29,12 +30,34 @@ pub(crate) fn dashed(id: u128) -> String {
 /// The id 32 lower case hex digits mean; nothing else is taken, so that text and id stand for each other.
 pub(crate) fn parse_hex(text: &str) -> Option<u128> {
     let digits: &[u8; 32] = text.as_bytes().try_into().ok()?;
-    digits.iter().try_fold(0, |id: u128, &digit| match digit {
-        b'0'..=b'9' => Some(id << 4 | u128::from(digit - b'0')),
-        b'a'..=b'f' => Some(id << 4 | u128::from(digit - b'a' + 10)),
-        _ => None,
-    })
+    let (high, low) = digits.split_at(16);
+    let (high, low) = (parse_half(high)?, parse_half(low)?);
+    Some(u128::from(high) << 64 | u128::from(low))
 }
+
+/// Sixteen digits.
+fn parse_half(digits: &[u8]) -> Option<u64> {
+    let (mut half, mut all) = (0, 0);
+    for &digit in digits {
+        let value = VALUES[usize::from(digit)];
+        half = half << 4 | u64::from(value & 0xf);
+        all |= value;
+    }
+    (all < 0x10).then_some(half)
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// What a lower case digit means; `0xff` where a byte is none.
+static VALUES: [u8; 256] = {
+    let mut values = [0xff; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[HEX[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    values
+};
 
 /// Marks random bits as a UUID of version 4.
 const fn version_4(random: u128) -> u128 {
