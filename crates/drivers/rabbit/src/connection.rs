@@ -270,12 +270,6 @@ impl Link {
         }
     }
 
-    /// Connects in the background, for one who will soon ask for a session. Faults show when it is asked for.
-    pub(crate) fn begin(&self) {
-        // Closed, there is nothing to begin.
-        let _ = self.start();
-    }
-
     /// Makes the link try again even after a refusal, until the keeper is dropped.
     pub(crate) fn keep(&self) -> Keeper {
         self.inner.keepers.fetch_add(1, Ordering::Relaxed);

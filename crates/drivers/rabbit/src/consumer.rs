@@ -74,10 +74,6 @@ impl Consumers {
         inbox: Arc<dyn Inbox>,
     ) -> Result<Box<dyn Listener>> {
         self.link.check_process();
-        if matches!(what, Subscription::Replies) {
-            // Who waits for replies sends a request next: both connections are made at once.
-            self.census.publishing.begin();
-        }
         let plan = Plan::new(&self.config, &self.control_exchange, what)?;
         let spec = plan.spec(&self.census.facts)?;
         let (wish, wishes) = watch::channel(Wish::Run);

@@ -156,6 +156,10 @@ impl Driver for RabbitDriver {
                 (Some(_), Subscription::Rpc { .. }) => {
                     self.consumers.listen(what, Plain::requests(inbox)).await
                 }
+                (None, Subscription::Replies) => {
+                    let listening = self.consumers.listen(what, inbox);
+                    beside(listening, self.publisher.warm_up()).await
+                }
                 _ => self.consumers.listen(what, inbox).await,
             }
         })
@@ -209,6 +213,18 @@ impl Driver for RabbitDriver {
             self.consumers.close().await;
             self.publisher.close().await;
         })
+    }
+}
+
+/// Awaits `work` and goes on with `other` meanwhile, as far as it comes.
+async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
+    let other = async {
+        other.await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        done = work => done,
+        done = other => done,
     }
 }
 

@@ -96,6 +96,15 @@ impl Publisher {
             .with_status(|status| status.session().is_some_and(|session| is_blocked(session)))
     }
 
+    /// Connects and opens the channel of calls, for one who will send a call next. Faults show when it is sent.
+    pub(crate) async fn warm_up(&self) {
+        let mut patience = Patience::new(Retry::Never);
+        if let Ok(session) = self.link.session(0, &mut patience).await {
+            // Whoever sends opens it then.
+            let _ = self.lane(LaneKind::Main, &session).await;
+        }
+    }
+
     /// Ends the connection in good order. Sends under way fail.
     pub(crate) async fn close(&self) {
         self.link.close().await;
