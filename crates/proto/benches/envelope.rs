@@ -24,7 +24,7 @@ struct Item<'a> {
     ratio: f64,
 }
 
-/// The message as the judge writes it.
+/// The message as serde writes it.
 #[derive(Serialize)]
 struct Plain<'a> {
     method: &'a str,
