@@ -9,6 +9,7 @@ mod measure;
 mod objects;
 mod plot;
 mod record;
+mod region;
 mod report;
 mod stage;
 mod usage;
@@ -98,7 +99,7 @@ async fn run(arguments: Arguments) -> io::Result<()> {
         for axis in chosen {
             let rounds = arguments
                 .rounds
-                .unwrap_or(if arguments.short { 2 } else { axis.rounds });
+                .unwrap_or(if arguments.short { 1 } else { axis.rounds });
             let curve = measure::curve(&stage, axis, rounds.max(1), arguments.short).await?;
             record.curves.insert(axis.name.to_owned(), curve);
             // What is measured is kept, whatever becomes of the rest.

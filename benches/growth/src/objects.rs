@@ -305,7 +305,7 @@ async fn agents(
         started.rss_kib.saturating_sub(fresh.rss_kib) as f64 / count as f64,
     );
 
-    rest(&mut agents, SETTLE).await?;
+    rest(&mut agents, if short { SETTLE / 2 } else { SETTLE }).await?;
     let idle = Duration::from_secs(if short { 6 } else { 15 });
     let cpu = stage.broker_cpu_ns()?;
     rest(&mut agents, idle).await?;

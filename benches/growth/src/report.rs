@@ -9,6 +9,7 @@ use crate::axes::{AXES, Axis, Plot, Series};
 use crate::fit::{Growth, growth};
 use crate::plot::{draw, quantity};
 use crate::record::{Curve, Record};
+use crate::region;
 
 /// A cost whose exponent is above the expected one by more does not grow as it should.
 const TOLERANCE: f64 = 0.1;
@@ -18,6 +19,31 @@ const TOLERANCE: f64 = 0.1;
 /// # Errors
 /// When something cannot be read or written.
 pub(crate) fn write(docs: &Path, record: &Record) -> io::Result<()> {
+    for axis in AXES {
+        let Some(curve) = record.curves.get(axis.name) else {
+            continue;
+        };
+        for plot in axis.plots {
+            let path = docs.join(format!("plots/{}.svg", plot.file));
+            draw(&path, axis, plot, &title(plot, curve), curve)?;
+        }
+    }
+    for (file, name, text) in sections(record) {
+        let path = docs.join(file);
+        fs::write(&path, spliced(&fs::read_to_string(&path)?, name, &text)?)?;
+    }
+    Ok(())
+}
+
+/// The parts of documents that are computed: file, name of the markers, text between them.
+fn sections(record: &Record) -> Vec<(&'static str, &'static str, String)> {
+    let mut sections = vec![("performance.md", "growth", growth_section(record))];
+    let region = region::sections(record).into_iter();
+    sections.extend(region.map(|(name, text)| ("scale.md", name, text)));
+    sections
+}
+
+fn growth_section(record: &Record) -> String {
     let mut table = String::from(
         "| what grows | cost | whose | from | to | grows as | should be | straight |\n|---|---|---|--:|--:|--:|--:|---|\n",
     );
@@ -27,14 +53,6 @@ pub(crate) fn write(docs: &Path, record: &Record) -> io::Result<()> {
             continue;
         };
         for plot in axis.plots {
-            let title = title(plot, curve);
-            draw(
-                &docs.join(format!("plots/{}.svg", plot.file)),
-                axis,
-                plot,
-                &title,
-                curve,
-            )?;
             let _ = writeln!(
                 pictures,
                 "![{}, by {}](plots/{}.svg)",
@@ -45,11 +63,10 @@ pub(crate) fn write(docs: &Path, record: &Record) -> io::Result<()> {
             }
         }
     }
-    let text = format!(
+    format!(
         "{table}\nMeasured with {}.\n\n{pictures}",
         record.conditions
-    );
-    splice(&docs.join("performance.md"), "growth", &text)
+    )
 }
 
 /// Title of a plot: what it shows and the exponents of its lines.
@@ -103,21 +120,46 @@ fn rows(table: &mut String, axis: &Axis, plot: &Plot, series: &Series, curve: &C
     );
 }
 
-/// Puts `text` between the markers of this name in the file `path`.
+/// `document` with `text` between the markers of this name.
 ///
 /// # Errors
-/// When the file cannot be read or written, or has no such markers.
-pub(crate) fn splice(path: &Path, name: &str, text: &str) -> io::Result<()> {
-    let old = fs::read_to_string(path)?;
+/// When there are none.
+fn spliced(document: &str, name: &str, text: &str) -> io::Result<String> {
     let (begin, end) = (
         format!("<!-- {name}: begin -->\n"),
         format!("<!-- {name}: end -->"),
     );
-    let missing = || io::Error::other(format!("{} has no markers of {name}", path.display()));
-    let (head, rest) = old.split_once(&begin).ok_or_else(missing)?;
+    let missing = || io::Error::other(format!("a document has no markers of {name}"));
+    let (head, rest) = document.split_once(&begin).ok_or_else(missing)?;
     let (_, tail) = rest.split_once(&end).ok_or_else(missing)?;
-    fs::write(
-        path,
-        format!("{head}{begin}\n{}\n\n{end}{tail}", text.trim()),
-    )
+    Ok(format!("{head}{begin}\n{}\n\n{end}{tail}", text.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_say_what_was_measured() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        let record = Record::read(&docs.join("plots/growth.json")).expect("growth.json is read");
+        assert!(!record.curves.is_empty() && !record.objects.is_empty());
+        for (file, name, text) in sections(&record) {
+            let document = fs::read_to_string(docs.join(file)).expect("the document is there");
+            let renewed = spliced(&document, name, &text).expect("the markers are there");
+            assert_eq!(document, renewed, "run `scripts/growth --redraw`");
+        }
+    }
+
+    #[test]
+    fn text_is_put_between_markers_and_nowhere_else() {
+        let document = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n";
+        let renewed = spliced(document, "x", "new\n").expect("the markers are there");
+        assert_eq!(
+            renewed,
+            "a\n<!-- x: begin -->\n\nnew\n\n<!-- x: end -->\nb\n"
+        );
+        assert_eq!(spliced(&renewed, "x", "new").expect("still there"), renewed);
+        assert!(spliced(document, "y", "new").is_err());
+    }
 }
