@@ -10,7 +10,8 @@ of its own, and compares: what passes there has to pass here. ``unit`` runs the 
 be put under, with ``fake://`` and ``kombu+memory://`` replaced by ``rust+fake://`` and ``rust+memory://``. Those that then
 fail are run once more, with ``fake://`` replaced by the reference's own ``rabbit://`` on the broker: what fails there as well
 asks for something that only ``fake`` does, and is told with the reason. Exits with 1 if any other test that passes on the
-reference's driver does not on ours.
+reference's driver does not on ours. What does not pass there at first is run once more, since some tests give a call ten
+milliseconds, which is all the time it has with our driver and may be over on a busy machine before a request is out.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ OF_FAKE = {
 #: What stands for the reference's drivers without a broker.
 IN_MEMORY = {'fake': 'rust+fake', 'kombu+memory': 'rust+memory'}
 OUTCOMES = ('passed', 'failed', 'skipped')
+#: Seconds a test may take.
+TEST_LIMIT = 180
 
 
 class AnswersToRabbit(str):
@@ -134,8 +137,22 @@ def select(names, patterns, left_out=()):
                 continue
             if patterns and not any(part in test.id() for part in patterns):
                 continue
-            chosen.addTest(test)
+            chosen.addTest(bounded(test))
     return chosen
+
+
+def bounded(test):
+    """Lets a test that waits for ever fail."""
+    import eventlet
+    original = test.run
+
+    def run(result=None):
+        late = AssertionError(f'not over after {TEST_LIMIT} s')
+        with eventlet.Timeout(TEST_LIMIT, late):
+            return original(result)
+
+    test.run = run
+    return test
 
 
 def run(suite, out):
@@ -247,6 +264,21 @@ def compare(theirs, ours):
                   and ours.get(name, ['missing'])[0] != 'passed')
 
 
+def both(patterns, run_theirs, run_ours):
+    """Runs both sides; gives what passes on the reference only."""
+    theirs, ours = run_theirs(patterns), run_ours(patterns)
+    worse = compare(theirs, ours)
+    if not worse:
+        return []
+    again = run_ours(worse)
+    for name in worse:
+        if again.get(name, ['missing'])[0] == 'passed':
+            print(f'passed when it was run again: {name}\n'
+                  f'    at first: {ours.get(name)}')
+    return [name for name in worse if again.get(name, ['missing'])[0]
+            != 'passed']
+
+
 def explain(names, on_a_wire):
     """Tells why tests fail; gives those that no reason is known for, or that the reference passes on a wire."""
     unexplained = []
@@ -281,15 +313,16 @@ def main():
         return unit(args.patterns, args.out,
                     IN_MEMORY if args.mode == 'unit-ours' else {})
     if args.mode == 'functional':
-        worse = compare(*(
-            child('functional-one', args.patterns,
-                  {'RPC_TRANSPORT_URL': url, 'NOTIFY_TRANSPORT_URL': url})
-            for url in (args.url, 'rust+' + args.url)))
+        def side(url):
+            urls = {'RPC_TRANSPORT_URL': url, 'NOTIFY_TRANSPORT_URL': url}
+            return lambda names: child('functional-one', names, urls)
+
+        worse = both(args.patterns, side(args.url), side('rust+' + args.url))
         for name in worse:
             print('passes on the reference only:', name)
         return bool(worse)
-    worse = compare(*(child(mode, args.patterns, {})
-                      for mode in ('unit-theirs', 'unit-ours')))
+    worse = both(args.patterns, lambda names: child('unit-theirs', names, {}),
+                 lambda names: child('unit-ours', names, {}))
     on_a_wire = child('unit-wire', ['--url', args.url, *worse],
                       {}) if worse else {}
     return bool(explain(worse, on_a_wire))
