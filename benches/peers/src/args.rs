@@ -1,6 +1,6 @@
 //! The command line of the orchestrator.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
@@ -8,13 +8,13 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench-peers", version)]
 pub(crate) struct Args {
-    /// Two rounds of one-second windows, and less of all else: some two minutes, good for a look.
+    /// One round of short windows, and less of all else: some three minutes, good for a look.
     #[arg(long)]
     pub(crate) short: bool,
-    /// Rounds; in each, all peers play every row, in an order drawn anew [default: 5, or 2 with --short].
+    /// Rounds; in each, all peers play every row, in an order drawn anew [default: 5, or 1 with --short].
     #[arg(long)]
     pub(crate) rounds: Option<u32>,
-    /// Length of a measured window, in seconds [default: 3, or 1 with --short].
+    /// Length of a measured window, in seconds [default: 2.5, or 0.8 with --short].
     #[arg(long)]
     pub(crate) seconds: Option<f64>,
     /// Only these rows.
@@ -26,9 +26,12 @@ pub(crate) struct Args {
     /// Seed of the order; drawn if not given, and told.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// The document whose section between the markers is written anew.
+    /// The document whose section between the markers is written anew after a run of all rows by all peers.
     #[arg(long)]
-    pub(crate) write: Option<PathBuf>,
+    pub(crate) document: Option<PathBuf>,
+    /// Write the document after a short or partial run, too.
+    #[arg(long)]
+    pub(crate) write: bool,
     /// Where every sample goes, as JSON.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
@@ -117,17 +120,23 @@ impl Peer {
 
 impl Args {
     pub(crate) fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.short { 2 } else { 5 }).max(1)
+        self.rounds.unwrap_or(if self.short { 1 } else { 5 }).max(1)
     }
 
     pub(crate) fn seconds(&self) -> f64 {
         self.seconds
-            .unwrap_or(if self.short { 1.0 } else { 3.0 })
+            .unwrap_or(if self.short { 0.8 } else { 2.5 })
             .clamp(0.1, 60.0)
     }
 
     pub(crate) fn wants(&self, row: Row) -> bool {
         self.rows.is_empty() || self.rows.contains(&row)
+    }
+
+    /// Where the report goes; nowhere if it is not worth keeping.
+    pub(crate) fn writes(&self) -> Option<&Path> {
+        let whole = !self.short && self.rows.is_empty() && self.peers.is_empty();
+        self.document.as_deref().filter(|_| whole || self.write)
     }
 
     /// Those of `peers` that may play.

@@ -19,6 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What one operation came to.
 pub(crate) type Outcome = Result<(), String>;
 
+/// What callers do again and again.
+pub(crate) trait Operation: Clone + Send + 'static {
+    /// Does it once.
+    fn once(&self) -> impl Future<Output = Outcome> + Send;
+}
+
 /// Callers at work.
 pub(crate) struct Callers {
     shared: Arc<Shared>,
@@ -28,9 +34,10 @@ pub(crate) struct Callers {
 
 struct Shared {
     phase: AtomicU8,
-    /// Messages that may still be sent; without end in a closed loop.
-    left: AtomicI64,
-    operations: AtomicU64,
+    /// Messages that may still be sent; as many as they can in a closed loop.
+    left: Option<AtomicI64>,
+    /// What each caller has done, apart from each other: callers on several processors shall not wait for a counter.
+    operations: Vec<Arc<AtomicU64>>,
     failed: AtomicU64,
     fault: Mutex<Option<String>>,
     /// In microseconds; one for all callers, so that it weighs little in the memory that is measured.
@@ -39,18 +46,12 @@ struct Shared {
 
 impl Callers {
     /// Starts `count` callers; nothing counts before [`begin`](Self::begin).
-    pub(crate) fn start<F, O>(count: u32, messages: Option<u64>, operation: F) -> Self
-    where
-        F: Fn() -> O + Clone + Send + 'static,
-        O: Future<Output = Outcome> + Send + 'static,
-    {
+    pub(crate) fn start(count: u32, messages: Option<u64>, operation: impl Operation) -> Self {
         let latencies = Histogram::new_with_bounds(1, 60_000_000, 3);
         let shared = Arc::new(Shared {
             phase: AtomicU8::new(WARMING),
-            left: AtomicI64::new(
-                messages.map_or(i64::MAX, |count| i64::try_from(count).unwrap_or(i64::MAX)),
-            ),
-            operations: AtomicU64::new(0),
+            left: messages.map(|count| AtomicI64::new(i64::try_from(count).unwrap_or(i64::MAX))),
+            operations: (0..count).map(|_| Arc::default()).collect(),
             failed: AtomicU64::new(0),
             fault: Mutex::new(None),
             latencies: Mutex::new(
@@ -58,8 +59,12 @@ impl Callers {
             ),
         });
         let mut tasks = JoinSet::new();
-        for _ in 0..count {
-            tasks.spawn(caller(Arc::clone(&shared), operation.clone()));
+        for own in &shared.operations {
+            tasks.spawn(caller(
+                Arc::clone(&shared),
+                Arc::clone(own),
+                operation.clone(),
+            ));
         }
         Self {
             shared,
@@ -102,7 +107,11 @@ impl Callers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         Done {
-            operations: shared.operations.load(Ordering::Relaxed),
+            operations: shared
+                .operations
+                .iter()
+                .map(|own| own.load(Ordering::Relaxed))
+                .sum(),
             failed: shared.failed.load(Ordering::Relaxed),
             fault: shared
                 .fault
@@ -117,27 +126,28 @@ impl Callers {
     }
 }
 
-async fn caller<F, O>(shared: Arc<Shared>, operation: F)
-where
-    F: Fn() -> O,
-    O: Future<Output = Outcome>,
-{
-    while shared.phase.load(Ordering::Acquire) != ENDING
-        && shared.left.fetch_sub(1, Ordering::Relaxed) > 0
-    {
+impl Shared {
+    fn may_send(&self) -> bool {
+        let left = self.left.as_ref();
+        self.phase.load(Ordering::Acquire) != ENDING
+            && left.is_none_or(|left| left.fetch_sub(1, Ordering::Relaxed) > 0)
+    }
+}
+
+async fn caller(shared: Arc<Shared>, own: Arc<AtomicU64>, operation: impl Operation) {
+    while shared.may_send() {
         let began = Instant::now();
-        let outcome = operation().await;
+        let outcome = operation.once().await;
         let latency = began.elapsed();
         let counts = shared.phase.load(Ordering::Acquire) == MEASURING;
         match outcome {
             Ok(()) if counts => {
-                shared.operations.fetch_add(1, Ordering::Relaxed);
+                own.fetch_add(1, Ordering::Relaxed);
                 let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-                shared
-                    .latencies
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .saturating_record(micros);
+                // One of many is not missed where two come together.
+                if let Ok(mut latencies) = shared.latencies.try_lock() {
+                    latencies.saturating_record(micros);
+                }
             }
             Ok(()) => {}
             Err(fault) => {
@@ -158,15 +168,21 @@ where
 mod tests {
     use super::*;
 
+    #[derive(Clone)]
+    struct Count(Arc<AtomicU64>, Outcome);
+
+    impl Operation for Count {
+        async fn once(&self) -> Outcome {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            self.1.clone()
+        }
+    }
+
     #[tokio::test]
-    async fn only_what_ends_while_it_counts_is_counted() {
+    async fn as_many_as_ordered_are_sent() {
         let sent = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&sent);
-        let operation = move || {
-            counter.fetch_add(1, Ordering::Relaxed);
-            async { Ok(tokio::task::yield_now().await) }
-        };
-        let mut callers = Callers::start(4, Some(1000), operation);
+        let mut callers = Callers::start(4, Some(1000), Count(Arc::clone(&sent), Ok(())));
         callers.begin();
         let done = callers.all(Duration::from_secs(10)).await;
         assert_eq!(
@@ -176,8 +192,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_what_ends_while_it_counts_is_counted() {
+        let sent = Arc::new(AtomicU64::new(0));
+        let callers = Callers::start(1, Some(3), Count(Arc::clone(&sent), Ok(())));
+        let done = callers.all(Duration::from_secs(10)).await;
+        assert_eq!((done.operations, sent.load(Ordering::Relaxed)), (0, 3));
+    }
+
+    #[tokio::test]
     async fn faults_are_told() {
-        let mut callers = Callers::start(1, Some(2), || async { Err("no broker".to_owned()) });
+        let mut callers = Callers::start(
+            1,
+            Some(2),
+            Count(Arc::default(), Err("no broker".to_owned())),
+        );
         callers.begin();
         let done = callers.all(Duration::from_secs(10)).await;
         assert_eq!(

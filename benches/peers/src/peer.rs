@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
-use crate::load::{Callers, Outcome};
+use crate::load::{Callers, Operation, Outcome};
 use crate::protocol::{Answer, Command, Done, Part, URL_VARIABLE, What};
 use crate::usage::{HeapMeter, Usage};
 
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// What a client can do.
 trait Client: Clone + Send + Sync + 'static {
     /// Sends one message, and waits for what makes it done.
-    fn send(&self, what: What, value: Arc<str>) -> impl Future<Output = Outcome> + Send;
+    fn send(&self, what: What, value: &str) -> impl Future<Output = Outcome> + Send;
 
     /// Waits until all that was only taken is confirmed.
     fn settle(&self) -> impl Future<Output = Outcome> + Send {
@@ -312,16 +312,25 @@ async fn drive<C: Client>(mut desk: Desk, client: C) -> Result<(), String> {
     Ok(())
 }
 
-/// One operation, as the callers repeat it.
-fn sender<C: Client>(
-    client: &C,
+/// One operation of a client, as its callers repeat it.
+#[derive(Clone)]
+struct Sending<C> {
+    client: C,
     what: What,
-    bytes: usize,
-) -> impl Fn() -> std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>> + Clone + Send + 'static {
-    let (client, value) = (client.clone(), text(bytes));
-    move || {
-        let (client, value) = (client.clone(), Arc::clone(&value));
-        Box::pin(async move { client.send(what, value).await })
+    value: Arc<str>,
+}
+
+impl<C: Client> Operation for Sending<C> {
+    fn once(&self) -> impl Future<Output = Outcome> + Send {
+        self.client.send(self.what, &self.value)
+    }
+}
+
+fn sender<C: Client>(client: &C, what: What, bytes: usize) -> Sending<C> {
+    Sending {
+        client: client.clone(),
+        what,
+        value: text(bytes),
     }
 }
 

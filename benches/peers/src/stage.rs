@@ -106,7 +106,7 @@ async fn run(args: Args) -> Result<bool, String> {
     if let Some(file) = &stage.args.json {
         report::save(&stage.book, &verdicts, &setting, file)?;
     }
-    if let Some(file) = &stage.args.write {
+    if let Some(file) = stage.args.writes() {
         report::write_between_markers(file, &text)?;
     }
     Ok(stage.problems.is_empty())

@@ -299,11 +299,11 @@ async fn take_replies(mut replies: Messages, link: Arc<Link>, waiting: Waiting) 
 }
 
 impl Client for Caller {
-    async fn send(&self, what: What, value: Arc<str>) -> Outcome {
+    async fn send(&self, what: What, value: &str) -> Outcome {
         match what {
-            What::Call => self.call(&value).await,
+            What::Call => self.call(value).await,
             What::Cast => {
-                let args = Arguments { value: &*value };
+                let args = Arguments { value };
                 let unique_id = envelope::id();
                 let request = Request {
                     method: "note",

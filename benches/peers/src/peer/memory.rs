@@ -6,7 +6,7 @@ use std::time::Duration;
 use oslo_messaging::{Context, RpcClient, RpcServer, Target, endpoint};
 use serde::Serialize;
 
-use crate::load::{Callers, Outcome};
+use crate::load::{Callers, Operation, Outcome};
 use crate::peer::{Desk, say, text};
 use crate::protocol::{Answer, Command, Done};
 
@@ -41,9 +41,12 @@ pub(super) async fn play(mut desk: Desk) -> Result<(), String> {
     while let Some(command) = desk.next().await {
         let answer = match command {
             Command::Memory { callers, seconds } => {
-                let (client, value) = (client.clone(), text(100));
-                let operation = move || call(client.clone(), Arc::clone(&value));
-                let mut load = Callers::start(callers, None, operation);
+                let calling = Calling {
+                    client: client.clone(),
+                    ctx: Context::new(),
+                    value: text(100),
+                };
+                let mut load = Callers::start(callers, None, calling);
                 tokio::time::sleep(Duration::from_secs_f64(seconds / 4.0)).await;
                 let before = desk.usage(0);
                 load.begin();
@@ -64,14 +67,25 @@ pub(super) async fn play(mut desk: Desk) -> Result<(), String> {
     Ok(())
 }
 
-async fn call(client: RpcClient, value: Arc<str>) -> Outcome {
-    let echo: String = client
-        .call(&Context::new(), "echo", Value { value: &value })
-        .await
-        .map_err(|fault| fault.to_string())?;
-    if echo.len() == value.len() {
-        Ok(())
-    } else {
-        Err("another answer".to_owned())
+#[derive(Clone)]
+struct Calling {
+    client: RpcClient,
+    ctx: Context,
+    value: Arc<str>,
+}
+
+impl Operation for Calling {
+    async fn once(&self) -> Outcome {
+        let value = Value { value: &self.value };
+        let echo: String = self
+            .client
+            .call(&self.ctx, "echo", value)
+            .await
+            .map_err(|fault| fault.to_string())?;
+        if echo.len() == self.value.len() {
+            Ok(())
+        } else {
+            Err("another answer".to_owned())
+        }
     }
 }

@@ -137,8 +137,8 @@ impl Caller {
 }
 
 impl Client for Caller {
-    async fn send(&self, what: What, value: Arc<str>) -> Outcome {
-        let value = Value { value: &*value };
+    async fn send(&self, what: What, value: &str) -> Outcome {
+        let value = Value { value };
         let sent = match what {
             What::Call => {
                 let length = value.value.len();

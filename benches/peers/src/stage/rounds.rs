@@ -9,19 +9,22 @@ use crate::stage::{PATIENCE, Stage, client_side, server_side, whole};
 
 /// Peers that play all rows.
 const WHOLE: [Peer; 2] = [Peer::Python, Peer::Ours];
-const LISTENERS: [Peer; 4] = [Peer::Python, Peer::Lapin, Peer::Amqprs, Peer::Ours];
+/// Those with a bus inside a process.
+const INSIDE: [Peer; 3] = [Peer::Python, Peer::Ours, Peer::OursOne];
+/// One of each kind.
+const DISTINCT: [Peer; 4] = [Peer::Python, Peer::Lapin, Peer::Amqprs, Peer::Ours];
 
 impl Stage {
     pub(super) async fn round(&mut self, round: u32) {
         let mut plays = Vec::new();
         for (row, peers) in [
             (Row::Calls, &Peer::ALL[..]),
-            (Row::Large, &Peer::ALL[..]),
-            (Row::Casts, &Peer::ALL[..]),
+            (Row::Large, &DISTINCT[..]),
+            (Row::Casts, &DISTINCT[..]),
             (Row::Notify, &WHOLE[..]),
-            (Row::Drain, &LISTENERS[..]),
+            (Row::Drain, &DISTINCT[..]),
             (Row::Fanout, &WHOLE[..]),
-            (Row::Memory, &WHOLE[..]),
+            (Row::Memory, &INSIDE[..]),
         ] {
             if self.args.wants(row) {
                 plays.push((row, self.args.among(peers)));
