@@ -7,6 +7,7 @@ mod commands;
 mod desk;
 mod exit;
 mod files;
+mod lock;
 mod output;
 mod settings;
 mod signals;

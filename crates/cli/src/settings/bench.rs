@@ -99,7 +99,7 @@ impl Bench {
 
     /// Whether a queue is filled first and measured while it is emptied.
     pub(crate) fn drains(&self) -> bool {
-        self.what == What::Listen && !self.manner.live
+        self.what.drains(self.manner)
     }
 
     /// How many notifications of this size fill a queue.
@@ -126,7 +126,7 @@ pub(crate) struct BenchServer {
     pub(crate) piped: bool,
 }
 
-/// What a saved run was asked for.
+/// What a run is asked for; a saved one knows it, too.
 pub(crate) struct Repeated {
     pub(crate) what: What,
     pub(crate) manner: Manner,
@@ -162,21 +162,10 @@ impl Repeated {
     }
 }
 
-/// What was typed, and what was not taken from the usual or from a saved run.
+/// What was typed, and the run it asks for: what is not typed is as usual, or as in a saved run.
 struct Asked {
     typed: typed::Bench,
-    what: What,
-    manner: Manner,
-    callers: Vec<u32>,
-    sizes: Vec<Size>,
-    messages: Option<u64>,
-    rate: Option<f64>,
-    pause: Duration,
-    servers: u32,
-    one_process: bool,
-    duration: Duration,
-    warm_up: Duration,
-    rounds: u32,
+    run: Repeated,
 }
 
 impl Asked {
@@ -190,14 +179,10 @@ impl Asked {
                 ));
             }
         };
-        let filled = |typed: &[_], other: Vec<_>| match typed.is_empty() {
-            true => other,
-            false => typed.to_vec(),
-        };
         // Neither goes with the other, so one that is said leaves out one that is not.
         let messages = typed.messages.or(other.messages);
         let rate = typed.rate.or(other.rate);
-        Ok(Self {
+        let run = Repeated {
             what: other.what,
             manner: Manner {
                 buffered: typed.buffered || other.manner.buffered,
@@ -206,10 +191,7 @@ impl Asked {
                 batch: typed.batch.or(other.manner.batch),
             },
             callers: filled(&typed.callers, other.callers),
-            sizes: match typed.size.is_empty() {
-                true => other.sizes,
-                false => typed.size.clone(),
-            },
+            sizes: filled(&typed.size, other.sizes),
             messages: messages.filter(|_| typed.duration.is_none() || typed.messages.is_some()),
             rate: rate.filter(|_| typed.pause.is_none() || typed.rate.is_some()),
             pause: match (typed.pause, typed.rate) {
@@ -221,13 +203,15 @@ impl Asked {
             duration: typed.duration.unwrap_or(other.duration),
             warm_up: typed.warm_up.unwrap_or(other.warm_up),
             rounds: typed.rounds.unwrap_or(other.rounds),
-            typed,
-        })
+        };
+        Ok(Self { typed, run })
     }
+}
 
-    /// Whether a queue is filled first and measured while it is emptied.
-    fn drains(&self) -> bool {
-        self.what == What::Listen && !self.manner.live
+fn filled<T: Clone>(typed: &[T], other: Vec<T>) -> Vec<T> {
+    match typed.is_empty() {
+        true => other,
+        false => typed.to_vec(),
     }
 }
 
@@ -236,8 +220,8 @@ impl Resolver<'_> {
     pub(crate) fn bench(&self, typed: typed::Bench) -> Result<Bench, Problem> {
         let asked = Asked::of(typed)?;
         check(&asked)?;
-        let typed = &asked.typed;
-        let url = match asked.what.is_rpc() {
+        let Asked { typed, run } = &asked;
+        let url = match run.what.is_rpc() {
             true => self.url()?,
             false => self.notification_url()?,
         };
@@ -251,11 +235,11 @@ impl Resolver<'_> {
         let topic = target(topic, exchange.clone())?;
         let targets = match typed.target.is_empty() {
             true => vec![topic.clone()],
-            false => targets(&typed.target, exchange.as_deref(), asked.what)?,
+            false => targets(&typed.target, exchange.as_deref(), run.what)?,
         };
         let mut options = caller_options(&self.config);
         options.transport.rpc_response_timeout = typed.timeout;
-        if let (false, Some(exchange)) = (asked.what.is_rpc(), exchange) {
+        if let (false, Some(exchange)) = (run.what.is_rpc(), exchange) {
             options.control_exchange = exchange;
         }
         if place != Place::Foreign {
@@ -264,26 +248,26 @@ impl Resolver<'_> {
         Ok(Bench {
             options,
             sources: self.global.sources.clone(),
-            what: asked.what,
-            manner: asked.manner,
-            callers: callers(&asked),
-            sizes: asked.sizes.clone(),
-            duration: asked.duration,
-            warm_up: asked.warm_up,
-            messages: asked.messages,
-            rounds: asked.rounds,
-            rate: asked.rate,
-            pause: asked.pause,
+            what: run.what,
+            manner: run.manner,
+            callers: callers(run),
+            sizes: run.sizes.clone(),
+            duration: run.duration,
+            warm_up: run.warm_up,
+            messages: run.messages,
+            rounds: run.rounds,
+            rate: run.rate,
+            pause: run.pause,
             place,
             staff: Staff {
                 url,
                 target: topic,
-                work: work(!asked.what.is_rpc(), asked.manner.batch),
-                count: asked.servers,
+                work: work(!run.what.is_rpc(), run.manner.batch),
+                count: run.servers,
                 name: "server".to_owned(),
                 wait: Duration::ZERO,
                 requeue: false,
-                live: asked.manner.live,
+                live: run.manner.live,
                 timeout: typed.timeout,
             },
             targets,
@@ -330,12 +314,12 @@ impl Resolver<'_> {
     }
 }
 
-fn callers(asked: &Asked) -> Vec<u32> {
-    match (asked.drains(), asked.callers.is_empty()) {
+fn callers(run: &Repeated) -> Vec<u32> {
+    match (run.what.drains(run.manner), run.callers.is_empty()) {
         // Without senders to count, a level has the number of its listeners.
-        (true, _) => vec![asked.servers],
+        (true, _) => vec![run.servers],
         (false, true) => CALLERS.to_vec(),
-        (false, false) => asked.callers.clone(),
+        (false, false) => run.callers.clone(),
     }
 }
 
@@ -360,10 +344,10 @@ fn leave_nothing(options: &mut ConnectOptions, target: &Target) {
 
 /// What does not go together, whatever the bus.
 fn check(asked: &Asked) -> Result<(), Problem> {
-    let (typed, manner) = (&asked.typed, asked.manner);
-    let drains = asked.drains();
-    let is = |what: What| asked.what == what;
-    let together = u64::from(manner.batch.unwrap_or_default()) * u64::from(asked.servers);
+    let Asked { typed, run } = asked;
+    let (manner, drains) = (run.manner, run.what.drains(run.manner));
+    let is = |what: What| run.what == what;
+    let together = u64::from(manner.batch.unwrap_or_default()) * u64::from(run.servers);
     let batches = BATCHES * together;
     for (wrong, why) in [
         (
@@ -377,35 +361,35 @@ fn check(asked: &Asked) -> Result<(), Problem> {
             "--batch goes with listen",
         ),
         (
-            drains && (!typed.callers.is_empty() || asked.rate.is_some()),
+            drains && (!typed.callers.is_empty() || run.rate.is_some()),
             "listen empties a queue that was filled before: --callers and --rate go with --live",
         ),
         (
-            drains && asked.messages.is_some_and(|messages| messages < 10),
+            drains && run.messages.is_some_and(|messages| messages < 10),
             "a queue to be emptied takes 10 --messages at least",
         ),
         (
-            drains && asked.messages.is_some_and(|messages| messages < batches),
+            drains && run.messages.is_some_and(|messages| messages < batches),
             "--messages must be ten times --batch for each listener at least",
         ),
         (
-            is(What::Listen) && asked.servers == 0,
+            is(What::Listen) && run.servers == 0,
             "listen measures its own listeners: --servers 0 goes with the others",
         ),
         (
-            manner.held && asked.servers == 0,
+            manner.held && run.servers == 0,
             "--held needs listeners of its own: it does not go with --servers 0",
         ),
         (
-            asked.servers > 0 && (!typed.target.is_empty() || typed.sync.is_some()),
+            run.servers > 0 && (!typed.target.is_empty() || typed.sync.is_some()),
             "--target and --sync go with --servers 0",
         ),
         (
-            typed.sync.is_some() && !asked.what.is_rpc(),
+            typed.sync.is_some() && !run.what.is_rpc(),
             "--sync goes with call, cast and fanout",
         ),
         (
-            asked.rate.is_some() && !asked.pause.is_zero(),
+            run.rate.is_some() && !run.pause.is_zero(),
             "--rate and --pause both say when the next message is sent: choose",
         ),
     ] {
@@ -417,15 +401,15 @@ fn check(asked: &Asked) -> Result<(), Problem> {
 }
 
 fn place(asked: &Asked, url: &TransportUrl) -> Result<Place, Problem> {
-    let typed = &asked.typed;
-    match (asked.servers, asked.one_process || is_memory(url)) {
+    let Asked { typed, run } = asked;
+    match (run.servers, run.one_process || is_memory(url)) {
         (0, _) if typed.topic.is_none() && typed.target.is_empty() => Err(Problem::usage(
             "--servers 0 needs the --topic or --target of servers that are there",
         )),
-        (0, _) if asked.what == What::Fanout && typed.exchange.is_some() => Err(Problem::usage(
+        (0, _) if run.what == What::Fanout && typed.exchange.is_some() => Err(Problem::usage(
             "a fanout reaches all servers of a topic, whatever their exchange: leave --exchange out",
         )),
-        (0, true) if asked.one_process => Err(Problem::usage(
+        (0, true) if run.one_process => Err(Problem::usage(
             "--one-process has no servers to run with --servers 0",
         )),
         (0, _) => Ok(Place::Foreign),

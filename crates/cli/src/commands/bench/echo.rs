@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oslo_messaging::driver::BoxFuture;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::load::now;
 use super::taken::Taken;
 use super::workload::{Info, Message};
+use crate::lock::lock;
 
 /// Loads that may announce themselves at once; more are not remembered.
 const LOADS: usize = 100_000;
@@ -46,20 +47,14 @@ struct Announcement {
 
 impl Loads {
     fn begin(&self, id: &RawJson) {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = lock(&self.under_way);
         if under_way.len() < LOADS {
             under_way.insert(id.as_str().to_owned());
         }
     }
 
     fn end(&self, id: &RawJson) {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = lock(&self.under_way);
         under_way.remove(id.as_str());
         if under_way.is_empty() {
             self.done.notify_one();

@@ -29,6 +29,11 @@ impl What {
             Self::Notify | Self::Listen => false,
         }
     }
+
+    /// Whether a queue is filled first and measured while it is emptied.
+    pub(crate) fn drains(self, manner: Manner) -> bool {
+        self == Self::Listen && !manner.live
+    }
 }
 
 impl fmt::Display for What {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oslo_messaging::driver::BoxFuture;
@@ -15,6 +15,7 @@ use oslo_messaging::{Error, Notification, NotificationListener, Priority, Transp
 
 use super::taken::Taken;
 use super::workload::Message;
+use crate::lock::lock;
 use crate::settings::bench::Staff;
 
 /// A batch waits no longer for its last notification than this.
@@ -48,7 +49,7 @@ impl Taker {
         let (Some(given_back), Some((number, ..))) = (&self.given_back, read(note)) else {
             return false;
         };
-        let mut given_back = given_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given_back = lock(given_back);
         !given_back.remove(&number) && given_back.insert(number)
     }
 }

@@ -1,12 +1,14 @@
 //! What happened second by second, in the fields of the reference's simulator (parity 1.17).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use crate::lock::lock;
 
 /// One second of a series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -217,7 +219,7 @@ impl Collector {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let now = since.as_secs_f64();
-        let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut points = lock(&self.points);
         let seq = points.sent.len() as u64;
         points.sent.push(self.sent.take(seq, now));
         let answered = self.answered.take(seq, now);
@@ -244,11 +246,7 @@ impl Ticking {
         let _ = self.stop.send(());
         let _ = self.task.await;
         self.collector.close_second();
-        self.collector
-            .points
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.collector.points).clone()
     }
 }
 

@@ -4,7 +4,7 @@
 //! and the CPU are counted, in the process that takes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::load::{histogram, now};
 use super::series::Collector;
 use super::usage::Usage;
+use crate::lock::lock;
 
 /// The part of a queue that is taken before it counts.
 const WARMING: u64 = 10;
@@ -206,10 +207,6 @@ impl Mark {
             usage: Usage::of_process(),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
