@@ -1,4 +1,4 @@
-//! Test helpers of oslo-messaging: real brokers, a TCP proxy that fails on demand, Python peers, recorded vectors.
+//! What the tests of oslo-messaging share: real brokers, a TCP proxy that fails on demand, Python peers, recorded vectors.
 //!
 //! Nothing here is published and nothing here knows a driver: tests of any crate may depend on it, those below the core
 //! without feature `conformance`.
