@@ -126,6 +126,8 @@ pub(crate) struct Engine {
     consumer_tags: u64,
     /// The task, when it sleeps.
     parked: Option<Waker>,
+    /// It was roused while it did not sleep, maybe after its last look at what there is to write.
+    roused: bool,
 }
 
 impl Engine {
@@ -157,6 +159,7 @@ impl Engine {
             calls: Slots::default(),
             consumer_tags: 0,
             parked: None,
+            roused: false,
             options,
         })
     }
@@ -308,8 +311,9 @@ impl Engine {
         self.unpark()
     }
 
-    /// The task, if it sleeps, whether there is work or not.
+    /// The task, if it sleeps, whether there is work or not; if not, it looks once more before it does.
     pub(crate) fn rouse(&mut self) -> Option<Waker> {
+        self.roused = self.parked.is_none();
         self.parked.take()
     }
 
@@ -321,9 +325,12 @@ impl Engine {
         }
     }
 
-    /// The task goes to sleep; false when there is work.
-    pub(crate) fn park(&mut self, waker: &Waker) -> bool {
-        if self.has_work() {
+    /// The task goes to sleep until `armed` at the latest; false when there is work, or something to do sooner.
+    pub(crate) fn park(&mut self, waker: &Waker, armed: Option<Instant>) -> bool {
+        let sooner = self
+            .later_until
+            .is_some_and(|until| armed.is_none_or(|armed| until < armed));
+        if std::mem::take(&mut self.roused) || sooner || self.has_work() {
             return false;
         }
         self.parked = Some(waker.clone());

@@ -89,8 +89,10 @@ impl Shared {
             return result;
         }
         drop(engine);
-        let written = match self.outlet.try_lock() {
-            Ok(mut outlet) => outlet
+        // Kept until the engine knows how it went: what the task takes in between would count as written.
+        let mut outlet = self.outlet.try_lock();
+        let written = match &mut outlet {
+            Ok(outlet) => outlet
                 .as_mut()
                 .map(|outlet| outlet.write_now(|output| self.take_output(output))),
             // Whoever writes looks again afterwards.
@@ -104,6 +106,7 @@ impl Shared {
             None => engine.unpark(),
         };
         drop(engine);
+        drop(outlet);
         task.into_iter().for_each(Waker::wake);
         result
     }
@@ -287,7 +290,7 @@ impl<R: AsyncRead + Unpin> Task<R> {
             if self.poll_sleep(context) {
                 return Poll::Ready(Turn::Timeout);
             }
-            if self.shared.lock().park(context.waker()) {
+            if self.shared.lock().park(context.waker(), self.armed) {
                 (self.woken, self.slept) = (0, true);
                 return Poll::Pending;
             }

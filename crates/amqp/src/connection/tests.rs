@@ -561,7 +561,8 @@ fn acks_that_may_wait_leave_after_a_moment_or_with_something_else_or_when_there_
     assert_eq!(pair.receive(), [ack(1, 72, true)]);
     // Nobody would wake the task for it.
     assert!(pair.receive().is_empty());
-    assert!(pair.engine.park(std::task::Waker::noop()));
+    let armed = pair.engine.next_timeout();
+    assert!(pair.engine.park(std::task::Waker::noop(), armed));
     pair.send(&deliver(1, "tag", 73, b"x"));
     pair.engine.settle_later(index, 73).unwrap();
     assert!(pair.engine.unpark().is_some());
@@ -570,6 +571,31 @@ fn acks_that_may_wait_leave_after_a_moment_or_with_something_else_or_when_there_
     pair.engine.settle_later(index, 74).unwrap();
     pair.engine.close(pair.now, Duration::from_secs(3));
     assert_eq!(pair.receive()[0], ack(1, 74, false));
+}
+
+#[test]
+fn the_task_does_not_sleep_before_it_has_seen_a_clock_or_a_rest_that_came_after_its_last_look() {
+    let mut pair = Pair::open();
+    let index = pair.channel();
+    pair.consume(index, "tag");
+    pair.receive();
+    let waker = std::task::Waker::noop();
+    // An ack from another thread that may wait, after the task has set its clock.
+    let armed = pair.engine.next_timeout();
+    pair.send(&deliver(1, "tag", 1, b"x"));
+    pair.engine.settle_later(index, 1).unwrap();
+    assert!(!pair.engine.park(waker, armed));
+    assert!(!pair.engine.park(waker, None));
+    let armed = pair.engine.next_timeout();
+    assert!(pair.engine.park(waker, armed));
+    // Others could not write all, after the task has looked for what there is to write.
+    pair.engine.wake_up();
+    assert!(pair.engine.rouse().is_none());
+    assert!(!pair.engine.park(waker, armed));
+    assert!(pair.engine.park(waker, armed));
+    assert!(pair.engine.rouse().is_some());
+    pair.engine.wake_up();
+    assert!(pair.engine.park(waker, armed), "it was awake to see it");
 }
 
 #[test]
