@@ -93,7 +93,8 @@ impl Pulse {
 
     /// Messages published and not confirmed.
     pub(crate) fn unconfirmed(&self) -> usize {
-        self.unconfirmed.load(Ordering::Relaxed)
+        // A watch that is about to sleep has said so before: see `expect`.
+        self.unconfirmed.load(Ordering::SeqCst)
     }
 
     /// Whether nothing comes on the connection that publishes, although confirmations are owed.
