@@ -309,7 +309,7 @@ impl RpcServer {
         let failure = tokio::select! {
             _ = end => None,
             failure = self.epoch.floor().failure() => Some(failure),
-            _ = self.epoch.over() => None,
+            _ = self.epoch.served() => None,
         };
         let (target, handle) = (self.target().clone(), Arc::clone(&self.epoch));
         let mut stop = pin!(self.stop());

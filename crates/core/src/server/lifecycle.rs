@@ -170,8 +170,13 @@ impl<W: Work> Epoch<W> {
                 self.name
             )
         };
+        patiently(self.served(), what).await
+    }
+
+    /// Resolves when it is over, for one who is not waiting for its end: a server may serve for years.
+    pub(crate) async fn served(&self) -> Stopped {
         let over = self.reached(|phase| matches!(phase, Phase::Over(_)));
-        match patiently(over, what).await {
+        match over.await {
             Phase::Over(stopped) => stopped,
             Phase::Serving | Phase::Paused => Stopped::default(),
         }

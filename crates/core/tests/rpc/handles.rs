@@ -82,6 +82,16 @@ async fn stop_waits_for_the_start_and_wait_for_the_stop_and_the_log_says_so_once
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_runs_until_it_is_told_serves_for_hours_without_a_word() {
+    let journal = Journal::open();
+    let driver = Scripted::new();
+    let server = server(&driver, &Desk::new()).await;
+    let hours = sleep(Duration::from_secs(7200));
+    server.run_until(hours).await.unwrap();
+    assert_eq!(journal.lines("by now").len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn stop_gives_back_what_has_not_started_and_wait_waits_for_what_has() {
     let driver = Scripted::new();
     driver.confirm_all();
