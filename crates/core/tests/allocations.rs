@@ -48,6 +48,8 @@ const CALLS: u64 = 1_000;
 const MOST: u64 = 20;
 /// Of a server that takes a request, runs its method and hands the reply to the driver.
 const MOST_SERVED: u64 = 17;
+/// Bytes that the future of a call has, which its caller's task holds while it waits.
+const MOST_BYTES: usize = 2_304;
 
 /// A server alone: what it takes to run a method for each of these requests.
 fn allocations_of_a_server(reply_q: Option<&str>) -> u64 {
@@ -161,4 +163,18 @@ fn a_call_allocates_little() {
         "{each} allocations per call, at most {MOST} were agreed on"
     );
     runtime.block_on(server.stop());
+}
+
+#[test]
+fn a_call_in_flight_is_small() {
+    let driver = Arc::new(MemoryDriver::new(MemoryBroker::new())) as Arc<dyn Driver>;
+    let transport = Transport::new(driver, TransportOptions::default());
+    let client = RpcClient::new(transport, Target::topic("t"));
+    let context = Context::new();
+    let call = client.call::<_, String>(&context, "echo", Value { value: "v" });
+    let bytes = std::mem::size_of_val(&call);
+    assert!(
+        bytes <= MOST_BYTES,
+        "the future of a call has {bytes} bytes, at most {MOST_BYTES} were agreed on"
+    );
 }

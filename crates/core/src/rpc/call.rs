@@ -88,7 +88,7 @@ impl Drop for Place<'_> {
 
 impl Call<'_> {
     /// Sends the request and waits for the outcome.
-    pub(crate) async fn run(self, monitor: Option<Duration>) -> Result<Outcome> {
+    pub(crate) async fn run(&self, monitor: Option<Duration>) -> Result<Outcome> {
         let registered = self
             .replies
             .register(self.id, self.started, self.deadline, monitor)?;

@@ -122,14 +122,14 @@ impl Publisher {
         };
         let mut patience = Patience::new(message.retry);
         let mut last = None;
-        let work = self.deliver(&parcel, &mut patience, &mut last);
-        match deadline {
-            None => work.await,
-            Some(deadline) => match timeout_at(deadline, work).await {
-                Ok(done) => done,
-                Err(_) => Err(self.late(&parcel, last)),
-            },
-        }
+        // Not kept in a variable: it would be there twice, for each message under way.
+        let done = match deadline {
+            None => return self.deliver(&parcel, &mut patience, &mut last).await,
+            Some(deadline) => {
+                timeout_at(deadline, self.deliver(&parcel, &mut patience, &mut last)).await
+            }
+        };
+        done.unwrap_or_else(|_| Err(self.late(&parcel, last)))
     }
 
     fn pack<'a>(&'a self, message: &Outgoing<'a>) -> Result<Parcel<'a>> {

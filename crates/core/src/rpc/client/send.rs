@@ -48,7 +48,8 @@ impl RpcClient {
             self.layered(Verb::Call, ctx, method, args).await
         };
         match sending {
-            Some(sending) => sending.within(send).await,
+            // In a box, since a future that is handed on has room for it twice.
+            Some(sending) => sending.within(Box::pin(send)).await,
             None => send.await,
         }
     }
@@ -68,7 +69,7 @@ impl RpcClient {
             self.layered(Verb::Cast, ctx, method, args).await.map(drop)
         };
         match sending {
-            Some(sending) => sending.within(send).await,
+            Some(sending) => sending.within(Box::pin(send)).await,
             None => send.await,
         }
     }
