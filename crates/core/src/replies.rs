@@ -50,6 +50,8 @@ pub(crate) struct Replies {
 }
 
 struct Shared {
+    /// When it was made.
+    since: Instant,
     /// The driver gave up; asked by every call, hence outside the lock.
     dead: AtomicBool,
     state: Mutex<State>,
@@ -264,6 +266,7 @@ impl Drop for Replies {
 impl Shared {
     fn new(cancels: Cancels) -> Self {
         Self {
+            since: Instant::now(),
             dead: AtomicBool::new(false),
             state: Mutex::new(State {
                 calls: Calls::default(),
@@ -409,8 +412,13 @@ impl Inbox for Shared {
             }
             return;
         }
-        let now = Instant::now().into_std();
-        let handled = self.lock().calls.handle_reply(now, &reply);
+        // Only a sign of life winds up a clock.
+        let now = if reply.is_heartbeat() {
+            Instant::now()
+        } else {
+            self.since
+        };
+        let handled = self.lock().calls.handle_reply(now.into_std(), &reply);
         match handled {
             Handled::Finished(slot, outcome) => slot.end(Ending::Reply(outcome)),
             Handled::Progress => self.taken(&reply),
