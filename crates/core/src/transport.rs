@@ -283,7 +283,8 @@ impl Transport {
             cell.get_or_try_init(|| Replies::start(Arc::clone(&self.inner.driver)))
                 .await
         };
-        let replies = match timeout_at(deadline, start).await {
+        // Once for a transport, and large: on the heap it makes no call larger.
+        let replies = match timeout_at(deadline, Box::pin(start)).await {
             Ok(started) => Arc::clone(started?),
             Err(_) => return Err(self.no_reply_queue()),
         };

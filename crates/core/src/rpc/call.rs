@@ -123,7 +123,8 @@ impl Call<'_> {
         let mut pause = REOFFER_FIRST;
         loop {
             request.mandatory = self.request.mandatory || insist;
-            let mut round = self.round(slot, Some(request.clone())).await;
+            let sending = self.driver.send(request.clone());
+            let mut round = self.round(slot, Some(sending)).await;
             let round = loop {
                 round = match round {
                     // Its server may give it once more, sooner than the bus. Nothing else is done: nothing is lost.
@@ -162,7 +163,7 @@ impl Call<'_> {
                     }
                 }
                 Round::SendFailed(error) if insist && error.kind() == ErrorKind::Undeliverable => {
-                    match self.pause(slot, pause).await {
+                    match Box::pin(self.pause(slot, pause)).await {
                         Some(Ending::TimedOut(which)) => {
                             return Err(self.timed_out(Some(which), Some(error)));
                         }
@@ -174,7 +175,7 @@ impl Call<'_> {
                     if request.tell_unconfirmed && error.kind() == ErrorKind::Interrupted =>
                 {
                     debug!(%error, "waiting for the reply to a request that may have arrived");
-                    if let Some(ending) = self.until_overdue(slot).await {
+                    if let Some(ending) = Box::pin(self.until_overdue(slot)).await {
                         return Ok(ending);
                     }
                 }
@@ -220,8 +221,7 @@ impl Call<'_> {
     }
 
     /// Sends, if there is something to send, and waits, both at the same time.
-    async fn round(&self, slot: &Slot, request: Option<Outgoing<'_>>) -> Round {
-        let mut send = request.map(|request| self.driver.send(request));
+    async fn round(&self, slot: &Slot, mut send: Option<BoxFuture<'_, Result<()>>>) -> Round {
         poll_fn(|cx| poll_round(slot, &mut send, cx)).await
     }
 
@@ -242,7 +242,12 @@ impl Call<'_> {
     }
 
     /// Asks the servers of the topic for the reply, and waits so long for it to come.
-    async fn ask_for_reply(&self, wait: Duration) {
+    fn ask_for_reply(&self, wait: Duration) -> BoxFuture<'_, ()> {
+        // Rare, and large: on the heap it makes no other call larger.
+        Box::pin(self.ask_and_wait(wait))
+    }
+
+    async fn ask_and_wait(&self, wait: Duration) {
         let until = Instant::now() + wait;
         let pause = jittered(2 * NOTICE).min(wait / 4);
         if let Destination::Topic { topic, .. } = self.request.destination {

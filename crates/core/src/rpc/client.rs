@@ -3,6 +3,7 @@
 //! A request passes the client's layers (`rpc/layer.rs`), if it has any, and is then sent by `client/send.rs`.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -419,7 +420,8 @@ impl RpcClient {
             topic = self.to.topic.as_deref(),
             msg_id = field::Empty
         );
-        let call = self.call_layered(ctx, method, args, &span);
+        // In one place, however it is polled: futures of calls that wait are what a client's memory goes to.
+        let call = pin!(self.call_layered(ctx, method, args, &span));
         let outcome = if span.is_disabled() {
             call.await
         } else {
@@ -439,7 +441,7 @@ impl RpcClient {
     /// Dropping the future leaves open whether the message goes out.
     pub async fn cast<A: Serialize>(&self, ctx: &Context, method: &str, args: A) -> Result<()> {
         let span = debug_span!("rpc.cast", method, topic = self.to.topic.as_deref());
-        let cast = self.cast_layered(ctx, method, args);
+        let cast = pin!(self.cast_layered(ctx, method, args));
         let sent = if span.is_disabled() {
             cast.await
         } else {

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
 use oslo_messaging_proto::json::value::{Object, Value};
@@ -68,6 +69,7 @@ impl Sending {
 
     /// Runs what sends.
     pub(crate) async fn within<T>(self, send: impl Future<Output = Result<T>>) -> Result<T> {
+        let send = pin!(send);
         let sent = match &self.traced {
             Some((trace, span)) => in_trace(trace.clone(), send).instrument(span.clone()).await,
             None => send.await,

@@ -138,8 +138,8 @@ impl Driver for RabbitDriver {
         Box::pin(async move {
             self.check_open()?;
             match &self.plain {
-                None => self.publisher.send(message).await,
-                Some(plain) => plain.send(&self.publisher, message).await,
+                None => self.publisher.send(&message).await,
+                Some(plain) => Box::pin(plain.send(&self.publisher, message)).await,
             }
         })
     }

@@ -125,7 +125,7 @@ impl Exchanges {
             // On the first connection nobody can have lost anything.
             if is_fanout
                 && session.generation > 1
-                && !exchange_exists(&session.connection, &spec.name).await?
+                && !Box::pin(exchange_exists(&session.connection, &spec.name)).await?
             {
                 let half = REGROUP / 2;
                 let until = Instant::now() + half + half.mul_f64(fastrand::f64());
@@ -133,7 +133,8 @@ impl Exchanges {
                 held.retain(|_, until| *until > Instant::now());
                 held.entry(spec.name.clone()).or_insert(until);
             }
-            self.declare(session, &spec).await?;
+            // Rare, and large: on the heap it makes no other send larger.
+            Box::pin(self.declare(session, &spec)).await?;
         }
         let held = is_fanout
             .then(|| lock(&self.held).get(exchange.name()).copied())
@@ -246,7 +247,7 @@ impl Exchanges {
             return Ok(());
         }
         let spec = published_queue(self.facts.layout(&self.config), exchange, queue);
-        let made = declare_all(&session.connection, &spec, &self.facts).await?;
+        let made = Box::pin(declare_all(&session.connection, &spec, &self.facts)).await?;
         // It is declared; how the channel ends does not matter to the sender.
         let _ = made.channel.close().await;
         let mut declared = lock(&self.declared);

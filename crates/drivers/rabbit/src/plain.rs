@@ -66,7 +66,7 @@ impl Plain {
             }
             _ => {}
         }
-        publisher.send(message).await
+        publisher.send(&message).await
     }
 
     /// Where replies go from now on.

@@ -111,9 +111,9 @@ impl Publisher {
     }
 
     /// Sends one message; see `Driver::send`.
-    pub(crate) async fn send(&self, message: Outgoing<'_>) -> Result<()> {
+    pub(crate) async fn send(&self, message: &Outgoing<'_>) -> Result<()> {
         self.link.check_process();
-        let parcel = self.pack(&message)?;
+        let parcel = self.pack(message)?;
         let deadline = match (message.deadline, message.retry) {
             (Some(deadline), _) => Some(deadline),
             // One attempt ends by itself, unless the broker neither answers nor closes.
@@ -200,7 +200,7 @@ impl Publisher {
         loop {
             let session = match self.current(parcel.lane(), after) {
                 Some(lane) => Arc::clone(&lane.session),
-                None => self.link.session(after, patience).await?,
+                None => Box::pin(self.link.session(after, patience)).await?,
             };
             if after != 0 && insist_until.is_none() && parcel.may_insist() {
                 // With the connection the broker may have lost the queue, and the servers that declare it again may
@@ -215,7 +215,7 @@ impl Publisher {
                     return Ok(());
                 }
                 Ok(Confirmation::Returned { .. })
-                    if self.exchanges.bind_again(&parcel.address, &session).await =>
+                    if Box::pin(self.exchanges.bind_again(&parcel.address, &session)).await =>
                 {
                     continue;
                 }
@@ -303,7 +303,10 @@ impl Publisher {
                     Some(self.windows.enter(&parcel.address.routing_key).await)
                 }
             };
-            let lane = self.lane(parcel.lane(), session).await?;
+            let lane = match self.current_on(parcel.lane(), session) {
+                Some(lane) => lane,
+                None => Box::pin(self.lane(parcel.lane(), session)).await?,
+            };
             wait_while_blocked(session, lane.blocked.clone()).await;
             self.wait_while_silent(session).await;
             let _waiting = lane.expect();
@@ -313,6 +316,16 @@ impl Publisher {
             }
             return taken;
         }
+        Box::pin(self.attempt_alone(parcel, session, way)).await
+    }
+
+    /// Publishes on a channel of its own, one message after the other.
+    async fn attempt_alone(
+        &self,
+        parcel: &Parcel<'_>,
+        session: &Arc<Session>,
+        way: Way,
+    ) -> Result<Confirmation, Failed> {
         let _turn = self.alone.lock().await;
         let channel = session.connection.open_channel().await?;
         channel.confirm_select().await?;
@@ -373,14 +386,11 @@ impl Publisher {
     }
 
     /// The channel of this connection, opened if there is none.
+    /// The channel of this kind, opened if need be.
     async fn lane(&self, kind: LaneKind, session: &Arc<Session>) -> Result<Arc<Lane>, AmqpError> {
-        let fits = |lane: &Arc<Lane>| lane.session.generation == session.generation;
-        if let Some(lane) = self.current(kind, 0).filter(fits) {
-            return Ok(lane);
-        }
         let slot = &self.lanes[kind as usize];
         let _opening = slot.opening.lock().await;
-        if let Some(lane) = self.current(kind, 0).filter(fits) {
+        if let Some(lane) = self.current_on(kind, session) {
             return Ok(lane);
         }
         let channel = session.connection.open_channel().await?;
@@ -401,6 +411,12 @@ impl Publisher {
         });
         *lock(&slot.current) = Some(Arc::clone(&lane));
         Ok(lane)
+    }
+
+    /// The channel of this kind, if this connection has one.
+    fn current_on(&self, kind: LaneKind, session: &Session) -> Option<Arc<Lane>> {
+        self.current(kind, 0)
+            .filter(|lane| lane.session.generation == session.generation)
     }
 
     /// Forgets a closed channel and the exchange that may have caused it.
