@@ -221,6 +221,20 @@ pub trait Consumer: Send + Sync + 'static {
     /// A message has arrived.
     fn deliver(&self, delivery: Delivered);
 
+    /// Whether a delivery merely wakes somebody who waits for it, as an answer does. What it starts otherwise may keep its thread
+    /// for long, so the connection sees to it that another one goes on with the socket. No unless said otherwise.
+    ///
+    /// ```
+    /// use oslo_messaging_amqp::Consumer;
+    ///
+    /// fn is_served_by_others(consumer: &dyn Consumer) -> bool {
+    ///     !consumer.is_answer()
+    /// }
+    /// ```
+    fn is_answer(&self) -> bool {
+        false
+    }
+
     /// The broker cancelled the consumer (`basic.cancel`: its queue was deleted or moved). Nothing is delivered any more.
     fn cancelled(&self);
 

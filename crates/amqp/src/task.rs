@@ -174,7 +174,7 @@ impl<R: AsyncRead + Unpin> Task<R> {
             let turn = poll_fn(|context| self.poll_turn(context)).await;
             let over = self.handle_turn(turn);
             self.woken += self.dispatch();
-            // One alone runs when this task sleeps, which is soon; a yield would wake another thread for it.
+            // One that waited for an answer runs when this task sleeps, which is soon; a yield would wake another thread for it.
             if self.woken > 1 {
                 self.woken = 0;
                 yield_once().await;
@@ -229,14 +229,15 @@ impl<R: AsyncRead + Unpin> Task<R> {
         engine.closed().is_some()
     }
 
-    /// Acts on events, then wakes. How many others may have something to send now.
+    /// Acts on events, then wakes. More than 1 when others should run first, or may run long.
     fn dispatch(&mut self) -> usize {
         let mut busy = 0;
         let mut reason = None;
         for event in self.events.drain(..) {
             match event {
                 Event::Deliver(consumer, delivered) => {
-                    busy += 1;
+                    // A task that runs what was delivered may keep this thread, and this task with it.
+                    busy += if consumer.is_answer() { 1 } else { 2 };
                     consumer.deliver(delivered);
                 }
                 Event::Cancelled(consumer) => consumer.cancelled(),

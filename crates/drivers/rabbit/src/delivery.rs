@@ -46,6 +46,7 @@ impl fmt::Display for End {
 pub(crate) struct Sink {
     inbox: Arc<dyn Inbox>,
     settler: Arc<dyn Settler>,
+    answers: bool,
     ended: watch::Sender<Option<End>>,
     number: usize,
     stream: Option<Attachment>,
@@ -55,19 +56,27 @@ pub(crate) struct Sink {
 pub(crate) struct Ends {
     inbox: Arc<dyn Inbox>,
     settler: Arc<dyn Settler>,
+    answers: bool,
     channel: Channel,
     ended: watch::Sender<Option<End>>,
 }
 
 impl Ends {
-    /// For the consumers on `channel`; `answers` if what comes is of use to nobody once it was read.
-    pub(crate) fn new(inbox: Arc<dyn Inbox>, channel: &Channel, answers: bool) -> Self {
+    /// For the consumers on `channel`; `answers` if what comes is awaited, and of use to nobody once it was read; `may_wait`
+    /// if the prefetch leaves room for acks that wait.
+    pub(crate) fn new(
+        inbox: Arc<dyn Inbox>,
+        channel: &Channel,
+        answers: bool,
+        may_wait: bool,
+    ) -> Self {
         Self {
             inbox,
             settler: Arc::new(ChannelSettler {
                 channel: channel.clone(),
-                may_wait: answers,
+                may_wait: answers && may_wait,
             }),
+            answers,
             channel: channel.clone(),
             ended: watch::Sender::new(None),
         }
@@ -94,6 +103,7 @@ impl Ends {
         Arc::new(Sink {
             inbox: Arc::clone(&self.inbox),
             settler,
+            answers: self.answers,
             ended: self.ended.clone(),
             number,
             stream,
@@ -208,6 +218,10 @@ impl Consumer for Sink {
             .redelivered(delivered.redelivered)
             .expires(expires.map(Duration::from_millis));
         self.inbox.deliver(delivery);
+    }
+
+    fn is_answer(&self) -> bool {
+        self.answers
     }
 
     fn cancelled(&self) {

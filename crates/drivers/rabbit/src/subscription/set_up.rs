@@ -34,8 +34,9 @@ impl SubscriptionTask {
             Ok(declared) => declared,
             Err(fault) => return Some(Err(fault)),
         };
-        let answers = self.plan.is_replies() && self.spec.prefetch.is_none_or(|most| most >= ROOMY);
-        let ends = Ends::new(Arc::clone(&self.inbox), &channel, answers);
+        let roomy = self.spec.prefetch.is_none_or(|most| most >= ROOMY);
+        let answers = self.plan.is_replies();
+        let ends = Ends::new(Arc::clone(&self.inbox), &channel, answers, roomy);
         history.haunted = self.census.pulse.left_dead_consumers(history.generation);
         let patience = self.patience();
         // Not given up half-way: RabbitMQ lets the answer to a consume be overtaken by the answer to the close.
