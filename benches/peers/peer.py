@@ -146,7 +146,8 @@ class Callers:
         self._operation = operation
         self._lock = threading.Lock()
         self._left = messages
-        self._measuring = self._ending = False
+        # So many messages count from the first, callers without an end from begin().
+        self._measuring, self._ending = messages is not None, False
         self._latencies = []
         self._failed = []
         self._began = time.monotonic()
