@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use oslo_messaging::{RawJson, Transport};
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::crew::Crew;
@@ -21,6 +22,8 @@ use crate::settings::{URL_OPTION_VARIABLE, URL_VARIABLE};
 
 /// How long the process may take to end in good order.
 const ENDING: Duration = Duration::from_secs(10);
+/// Bytes of what it says that are told when it failed.
+const LAST_WORDS: usize = 4096;
 /// How long listeners may take to empty a queue as long as something comes.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 /// How long servers may work on what a level left them with, before the next one begins,
@@ -45,6 +48,8 @@ pub(super) struct Apart {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
+    /// Reads its last words.
+    words: JoinHandle<String>,
     patience: Duration,
 }
 
@@ -213,12 +218,14 @@ impl Apart {
                 Problem::local(format!("the process of the servers cannot start: {fault}"))
             })?;
         let pipes = child.stdin.take().zip(child.stdout.take());
-        let (input, output) =
-            pipes.ok_or_else(|| Problem::local("the process of the servers has no pipes"))?;
+        let ((input, output), errors) = pipes
+            .zip(child.stderr.take())
+            .ok_or_else(|| Problem::local("the process of the servers has no pipes"))?;
         let mut apart = Self {
             child,
             input,
             output: BufReader::new(output).lines(),
+            words: tokio::spawn(last_words(errors)),
             patience: settings.timeout + Duration::from_secs(5),
         };
         match apart.line_within(apart.patience).await {
@@ -259,11 +266,9 @@ impl Apart {
     /// Why it is gone, in its own words.
     async fn died(&mut self) -> Problem {
         let _ = self.child.start_kill();
-        let mut words = String::new();
-        if let Some(errors) = self.child.stderr.take() {
-            // A process that was killed has closed it.
-            let _ = timeout(ENDING, errors.take(4096).read_to_string(&mut words)).await;
-        }
+        // A process that was killed has closed it.
+        let words = timeout(ENDING, &mut self.words).await;
+        let words = words.ok().and_then(Result::ok).unwrap_or_default();
         let words = words.trim();
         let why = if words.is_empty() {
             "it said nothing"
@@ -275,12 +280,47 @@ impl Apart {
 
     async fn stop(self) {
         let Self {
-            mut child, input, ..
+            mut child,
+            input,
+            words,
+            ..
         } = self;
         drop(input);
         if timeout(ENDING, child.wait()).await.is_err() {
             // Killed when dropped, and nothing is left to tell.
             let _ = child.start_kill();
         }
+        words.abort();
+    }
+}
+
+/// Reads all it says, since whoever is not read stands still in the end; keeps the last of it.
+async fn last_words(errors: impl AsyncRead + Unpin) -> String {
+    let mut errors = BufReader::new(errors);
+    let mut kept = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(count @ 1..) = errors.read(&mut piece).await {
+        kept.extend_from_slice(&piece[..count]);
+        kept.drain(..kept.len().saturating_sub(LAST_WORDS));
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_says_more_than_a_pipe_holds_does_not_stand_still() {
+        let (mut says, heard) = tokio::io::duplex(64 << 10);
+        let words = tokio::spawn(last_words(heard));
+        let said = async {
+            says.write_all(&vec![b'x'; 1 << 20]).await.expect("read");
+            says.write_all(b" and this is why").await.expect("read");
+        };
+        timeout(ENDING, said).await.expect("all of it is read");
+        drop(says);
+        let words = words.await.expect("no panic");
+        assert!(words.ends_with("x and this is why") && words.len() == LAST_WORDS);
     }
 }
