@@ -471,7 +471,7 @@ pub(crate) struct Listen {
 }
 
 /// Ten years: beyond any use, and far from where adding to a clock overflows.
-const LONGEST: f64 = 315_360_000.0;
+pub(crate) const LONGEST: f64 = 315_360_000.0;
 
 fn seconds_or_zero(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {

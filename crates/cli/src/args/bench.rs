@@ -1,5 +1,6 @@
 //! `omsg bench` and `omsg bench-server` as they were typed.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,17 @@ use clap::ValueEnum;
 
 use super::{seconds, seconds_or_zero};
 use crate::commands::bench::{Size, What};
+
+/// Callers of a level,
+pub(crate) const CALLERS: RangeInclusive<i64> = 1..=100_000;
+/// messages of each of them or in a queue,
+pub(crate) const MESSAGES: RangeInclusive<u64> = 1..=1_000_000_000;
+/// how often a level is played,
+pub(crate) const ROUNDS: RangeInclusive<i64> = 1..=1000;
+/// notifications handled together,
+pub(crate) const BATCH: RangeInclusive<i64> = 1..=65_535;
+/// and servers or listeners, with none for those that are there.
+pub(crate) const SERVERS: RangeInclusive<i64> = 0..=1000;
 
 /// `omsg bench`
 #[derive(clap::Args)]
@@ -33,7 +45,7 @@ pub(crate) struct Bench {
 
     /// How many callers send at once; several numbers are several levels [default: 1,16,64]
     #[arg(long, value_name = "N,…", value_delimiter = ',',
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+          value_parser = clap::value_parser!(u32).range(CALLERS))]
     pub(crate) callers: Vec<u32>,
 
     /// Size of the content in bytes, such as 100, 64K or 1M, or `simulator`; several are several levels [default: 100]
@@ -50,11 +62,11 @@ pub(crate) struct Bench {
 
     /// Instead of --duration and --warm-up: how many messages each caller sends; with listen, how many the queue is
     /// filled with [default with listen: 50000, and no more than 64 MiB]
-    #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(MESSAGES))]
     pub(crate) messages: Option<u64>,
 
     /// How often each level is played [default: 5]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(ROUNDS))]
     pub(crate) rounds: Option<u32>,
 
     /// Messages a second of all callers together [default: as many as they can]
@@ -78,11 +90,11 @@ pub(crate) struct Bench {
     pub(crate) live: bool,
 
     /// listen: handle so many together
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(BATCH))]
     pub(crate) batch: Option<u32>,
 
     /// How many servers or listeners to start; 0 uses those that are there [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(SERVERS))]
     pub(crate) servers: Option<u32>,
 
     /// Run the servers or listeners in this process, too
@@ -171,7 +183,7 @@ pub(crate) struct BenchServer {
     pub(crate) listen: bool,
 
     /// Handle so many notifications together, or what came within 5 seconds
-    #[arg(long, value_name = "N", requires = "listen", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    #[arg(long, value_name = "N", requires = "listen", value_parser = clap::value_parser!(u32).range(BATCH))]
     pub(crate) batch: Option<u32>,
 
     /// Give each notification back once
@@ -209,7 +221,12 @@ pub(crate) struct BenchServer {
 
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(number) if number > 0.0 && number <= 1e9 => Ok(number),
+        Ok(number) if is_rate(number) => Ok(number),
         _ => Err("expected a number of messages a second, such as 200".to_owned()),
     }
+}
+
+/// Whether so many messages can be sent a second.
+pub(crate) fn is_rate(number: f64) -> bool {
+    number > 0.0 && number <= 1e9
 }

@@ -93,14 +93,12 @@ pub(crate) fn compare_saved(older: &Path, newer: &Path, output: &Output) -> Resu
 /// What the run of this file was asked for.
 ///
 /// # Errors
-/// The problem to report if it cannot be read, or measured nothing.
+/// The problem to report if it cannot be read, measured nothing, or cannot be asked for again.
 pub(crate) fn repeated(file: &Path) -> Result<Repeated, Problem> {
-    read_report(file)?.omsg.repeated().ok_or_else(|| {
-        Problem::usage(format!(
-            "--compare {}: nothing was measured",
-            file.display()
-        ))
-    })
+    read_report(file)?
+        .omsg
+        .repeated()
+        .map_err(|why| Problem::usage(format!("--compare {}: {why}", file.display())))
 }
 
 /// Compares with an older run and prints what was found.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use oslo_messaging::{ConnectOptions, Target, TransportUrl};
 
 use super::{Resolver, required, target};
-use crate::args::Source;
 use crate::args::bench as typed;
+use crate::args::{LONGEST, Source};
 use crate::bus::caller_options;
 use crate::commands::bench::{self, Manner, Size, What};
 use crate::exit::{Problem, is_memory};
@@ -159,6 +159,27 @@ impl Repeated {
             servers: 1,
             one_process: false,
         }
+    }
+
+    /// Whether its words would be taken, too: the file may be anybody's.
+    pub(crate) fn could_be_typed(&self) -> bool {
+        self.callers
+            .iter()
+            .all(|&callers| typed::CALLERS.contains(&callers.into()))
+            && self
+                .manner
+                .batch
+                .is_none_or(|batch| typed::BATCH.contains(&batch.into()))
+            && self
+                .messages
+                .is_none_or(|messages| typed::MESSAGES.contains(&messages))
+            && typed::ROUNDS.contains(&self.rounds.into())
+            && typed::SERVERS.contains(&self.servers.into())
+            && self.rate.is_none_or(typed::is_rate)
+            && !self.duration.is_zero()
+            && [self.duration, self.warm_up, self.pause]
+                .iter()
+                .all(|time| time.as_secs_f64() <= LONGEST)
     }
 }
 

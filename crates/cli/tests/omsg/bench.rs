@@ -273,6 +273,42 @@ fn a_saved_run_can_be_repeated_as_it_was_and_two_of_them_compared_without_a_thir
 }
 
 #[test]
+fn a_run_that_nobody_could_have_typed_is_not_repeated() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let name = folder.path().join("run.json");
+    let file = name.to_str().expect("a name in UTF-8");
+    let short = ["call", "--rate", "400", "--save", file];
+    assert_eq!(bench(&short).status, Some(0));
+    let saved: Value =
+        serde_json::from_str(&fs::read_to_string(&name).expect("saved")).expect("JSON");
+    for (place, value) in [
+        ("/omsg/rate", json!(0)),
+        ("/omsg/rate", json!(-3.5)),
+        ("/omsg/duration", json!(-1)),
+        ("/omsg/warm_up", json!(1e300)),
+        ("/omsg/servers", json!(u32::MAX)),
+        ("/omsg/levels/0/callers", json!(u32::MAX)),
+        ("/omsg/levels/0/callers", json!(0)),
+        ("/omsg/levels", json!([])),
+        ("/omsg/levels/0/rounds/0", json!({})),
+        ("/omsg", json!(null)),
+    ] {
+        let mut broken = saved.clone();
+        *broken.pointer_mut(place).expect("it is there") = value.clone();
+        fs::write(&name, broken.to_string()).expect("written");
+        let ended = run(&["--url", "memory://", "bench", "--compare", file]);
+        assert_eq!(ended.status, Some(2), "{place} {value}: {}", ended.errors);
+        assert!(ended.errors.contains(file), "{place}: {}", ended.errors);
+    }
+}
+
+#[test]
+fn a_message_that_is_due_after_the_end_of_time_is_not_waited_for() {
+    let ended = bench(&["cast", "--rate", "1e-300", "--json"]);
+    assert_eq!((ended.status, ended.errors.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn a_rate_is_kept_and_histograms_are_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let name = folder.path().to_str().expect("a name in UTF-8");

@@ -20,6 +20,9 @@ use super::workload::{Info, Message, Workload};
 /// Latencies are counted up to here; none can be longer than the message's own timeout allows.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// Longer than any level lasts.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// How long a caller rests at least after a message that failed at once.
 const FAILED: Duration = Duration::from_millis(10);
 
@@ -258,7 +261,11 @@ impl Shared {
         let Some(rate) = self.order.rate else {
             return Instant::now();
         };
-        let due = self.started + Duration::from_secs_f64(number as f64 / rate);
+        // Beyond what the clock can tell is never: whoever waits for it waits for the end of the level.
+        let due = Duration::try_from_secs_f64(number as f64 / rate)
+            .unwrap_or(NEVER)
+            .min(NEVER);
+        let due = self.started + due;
         self.rest_until(due).await;
         due
     }

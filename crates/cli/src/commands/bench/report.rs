@@ -53,9 +53,12 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// What it was asked for; `None` if it measured nothing.
-    pub(super) fn repeated(&self) -> Option<Repeated> {
-        let first = self.levels.first()?;
+    /// What it was asked for.
+    ///
+    /// # Errors
+    /// Why it cannot be asked for again, in words.
+    pub(super) fn repeated(&self) -> Result<Repeated, &'static str> {
+        let first = self.levels.first().ok_or("nothing was measured")?;
         fn each<T: PartialEq + Copy>(values: impl Iterator<Item = T>) -> Vec<T> {
             let mut found = Vec::new();
             values.for_each(|value| {
@@ -65,8 +68,9 @@ impl Run {
             });
             found
         }
-        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        Some(Repeated {
+        // What is no time is longer than any that may be asked for.
+        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        let repeated = Repeated {
             what: first.what,
             manner: first.manner,
             callers: each(self.levels.iter().map(|level| level.callers)),
@@ -79,7 +83,11 @@ impl Run {
             pause: self.pause.map(seconds).unwrap_or_default(),
             servers: self.servers,
             one_process: self.place == HERE,
-        })
+        };
+        match repeated.could_be_typed() {
+            true => Ok(repeated),
+            false => Err("it was run with what omsg bench does not take, such as a rate of 0"),
+        }
     }
 
     /// In what else than the program this run differs from an older one: what a comparison does not make up for.
