@@ -134,6 +134,38 @@ async fn messages_of_many_threads_all_arrive() {
     assert_eq!(told.iter().take(2000).count(), 2000);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn messages_of_many_threads_and_sizes_all_arrive_though_the_socket_is_often_full() {
+    let (port, told) = broker();
+    let (_connection, channel) = confirming(port).await;
+    let senders = (0..6_u32).map(|sender| {
+        let channel = channel.clone();
+        tokio::spawn(async move {
+            let properties = EncodedProperties::default();
+            let mut size = 7 + sender;
+            for _ in 0..40 {
+                // From a few bytes to a megabyte.
+                size = size.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+                let body = vec![sender as u8; 1 << ((size >> 16) % 21)];
+                channel.ready().await.unwrap();
+                let confirm = channel.publish(&publish(&properties), &body).unwrap();
+                assert_eq!(confirm.await.unwrap(), Confirmation::Acked);
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        tokio::time::timeout(PATIENCE, sender)
+            .await
+            .expect("no message is left behind")
+            .unwrap();
+    }
+    let whole = told.iter().take(240).all(|body| {
+        let first = body.first();
+        body.len().is_power_of_two() && body.iter().all(|byte| Some(byte) == first)
+    });
+    assert!(whole);
+}
+
 #[tokio::test]
 async fn the_socket_is_closed_with_its_task_and_not_with_the_last_handle() {
     let (port, told) = broker();
