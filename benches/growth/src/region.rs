@@ -271,7 +271,7 @@ fn agents(record: &Record) -> String {
 
 fn sorts() -> String {
     let mut text = String::from(
-        "| of 1,000 agents | are | topics each | calls a second each | since |\n|--:|---|--:|--:|---|\n",
+        "| of 1,000 agents | are | topics each | calls a second each | because |\n|--:|---|--:|--:|---|\n",
     );
     for sort in &SORTS {
         let _ = writeln!(

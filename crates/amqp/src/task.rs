@@ -1,8 +1,9 @@
-//! The task that owns the socket: reads into one buffer, feeds the state machine, acts on its events with no lock held, writes.
+//! The task of a connection: reads into one buffer, feeds the state machine, acts on its events with no lock held, writes.
 //!
 //! One turn writes what has gathered with one call, reads what is there with one call, and sleeps when neither side has more. After
-//! a read that woke several tasks those run first, so that their acks and publishes leave with the same write. A lone message is
-//! written by whoever publishes it, see [`Shared::with_message`]: waking this task for it would cost more than the write.
+//! a read that woke several tasks those run first, so that their acks and publishes leave with the same write; after one that brought a
+//! message to work on this task gives way, too, so that another thread can go on with the socket. A lone message is written by
+//! whoever publishes it, see [`Shared::with_message`]: waking this task for it would cost more than the write.
 
 use std::future::poll_fn;
 use std::io;
