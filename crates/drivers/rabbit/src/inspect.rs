@@ -4,10 +4,10 @@
 //! found missing is for the subscription to set up again; bindings are made again in place, which changes nothing
 //! where they exist. Nothing is ever deleted.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use oslo_messaging_amqp::{Channel, Connection, Error as AmqpError, ErrorKind as AmqpKind, Table};
-use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::connection::Session;
@@ -15,6 +15,7 @@ use crate::declare::{Variant, passive};
 use crate::delivery::End;
 use crate::error::{is_mismatch, is_missing};
 use crate::facts::Facts;
+use crate::lock::lock;
 use crate::topology::{ConsumerSpec, ExchangeSpec, SubscriptionSpec};
 
 /// Longest a look may take.
@@ -22,14 +23,28 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// A consumer has to be missing twice, so far apart.
 const TWICE: Duration = Duration::from_millis(500);
 
-/// The channel on which the subscriptions of a driver ask, one after the other.
+/// The channel on which the subscriptions of a driver ask.
 ///
-/// It stays open from one look to the next: a channel costs a broker several times what the questions do, and a closed one is the
-/// answer to a question about something that is gone, so that no two may be asked on it at once.
+/// It stays open from one look to the next: a channel costs a broker several times what the questions do. A closed one is the
+/// answer to a question about something that is gone, so that no two may be asked on it at once: a look that finds it taken opens
+/// one of its own, and waits for no queue but those it asks for.
 #[derive(Default)]
 pub(crate) struct Desk {
-    /// With the connection it is on.
+    /// With the connection it is on; `None` while a look has it.
     kept: Mutex<Option<(u64, Channel)>>,
+}
+
+impl Desk {
+    fn take(&self, generation: u64) -> Option<Channel> {
+        let kept = lock(&self.kept).take();
+        let ours = kept.filter(|(other, _)| *other == generation);
+        ours.map(|(_, channel)| channel)
+    }
+
+    fn keep(&self, generation: u64, channel: Channel) {
+        // One that is there already is let go, which closes it.
+        let _other = lock(&self.kept).replace((generation, channel));
+    }
 }
 
 /// Asks on one channel, as long as the broker leaves it open.
@@ -52,15 +67,9 @@ pub(crate) async fn inspect(
     counts: &mut Vec<u32>,
 ) -> Option<End> {
     counts.resize(spec.consumers.len(), 0);
-    // The turn of others is no part of the time for the answers.
-    let mut kept = desk.kept.lock().await;
-    let connection = &session.connection;
     let mut inquiry = Inquiry {
-        connection,
-        channel: kept
-            .take()
-            .filter(|(generation, _)| *generation == session.generation)
-            .map(|(_, channel)| channel),
+        connection: &session.connection,
+        channel: desk.take(session.generation),
     };
     let all = async {
         for (consumer, count) in spec.consumers.iter().zip(counts) {
@@ -79,7 +88,9 @@ pub(crate) async fn inspect(
     };
     match timeout(LIMIT, all).await {
         Ok(Ok(end)) => {
-            *kept = inquiry.channel.map(|channel| (session.generation, channel));
+            if let Some(channel) = inquiry.channel {
+                desk.keep(session.generation, channel);
+            }
             end
         }
         Ok(Err(error)) => {
