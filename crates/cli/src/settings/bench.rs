@@ -264,7 +264,7 @@ impl Resolver<'_> {
             options.control_exchange = exchange;
         }
         if place != Place::Foreign {
-            leave_nothing(&mut options, &topic);
+            leave_nothing(&mut options, &url, &topic);
         }
         Ok(Bench {
             options,
@@ -309,15 +309,16 @@ impl Resolver<'_> {
             options.control_exchange.clone_from(exchange);
         }
         let target = target(typed.topic, typed.exchange)?;
+        let url = match typed.listen {
+            true => self.notification_url()?,
+            false => self.url()?,
+        };
         if typed.piped {
-            leave_nothing(&mut options, &target);
+            leave_nothing(&mut options, &url, &target);
         }
         Ok(BenchServer {
             staff: Staff {
-                url: match typed.listen {
-                    true => self.notification_url()?,
-                    false => self.url()?,
-                },
+                url,
                 target,
                 work: work(typed.listen, typed.batch),
                 count: typed.servers,
@@ -353,8 +354,16 @@ fn work(listens: bool, batch: Option<u32>) -> Work {
 
 /// Lets queues and exchanges go with the run, and keeps out of the consumer groups of services, which would divide their
 /// topics anew.
-fn leave_nothing(options: &mut ConnectOptions, target: &Target) {
-    options.rabbit.amqp_auto_delete = !options.rabbit.rabbit_quorum_queue;
+fn leave_nothing(options: &mut ConnectOptions, url: &TransportUrl, target: &Target) {
+    let mut asked = options.rabbit.clone();
+    for option in url.query() {
+        if option.0 == "rabbit_quorum_queue" {
+            // What it cannot be is told when the transport is made.
+            let _ = asked.apply_query(std::slice::from_ref(option));
+        }
+    }
+    // No broker takes quorum queues that go by themselves.
+    options.rabbit.amqp_auto_delete = !asked.rabbit_quorum_queue;
     #[cfg(feature = "kafka")]
     if let Some(topic) = target.topic_name() {
         options.kafka.consumer_group = topic.to_owned();

@@ -604,6 +604,16 @@ async fn listeners_elsewhere_give_each_notification_back_once() {
 }
 
 #[tokio::test]
+async fn quorum_queues_that_the_url_asks_for_are_measured() {
+    let Some(vhost) = vhost_or_skip("cli_bench_quorum").await else {
+        return;
+    };
+    let url = format!("{}?rabbit_quorum_queue=true", vhost.url());
+    let ended = run_beside(&url, &[&["bench", "call"][..], &QUICK].concat()).await;
+    assert_eq!(ended.status, Some(0), "{}", ended.errors);
+}
+
+#[tokio::test]
 async fn servers_that_cannot_start_are_told_in_their_own_words() {
     let words = [&["bench", "call", "--timeout", "1"][..], &QUICK].concat();
     let ended = run_beside("rabbit://127.0.0.1:1/", &words).await;
