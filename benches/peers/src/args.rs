@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench-peers", version)]
 pub(crate) struct Args {
-    /// One round of short windows, and less of all else: some three minutes, good for a look.
+    /// One round of short windows, and less of all else: some two minutes, good for a look.
     #[arg(long)]
     pub(crate) short: bool,
     /// Rounds; in each, all peers play every row, in an order drawn anew [default: 5, or 1 with --short].
