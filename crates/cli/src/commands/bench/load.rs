@@ -4,8 +4,8 @@
 //! still for a second makes the messages of that second late, too.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
@@ -13,6 +13,8 @@ use oslo_messaging::{Context, Error, ErrorKind, Notifier, RawJson, RpcClient};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
+
+use crate::lock::lock;
 
 use super::series::Collector;
 use super::workload::{Info, Message, Workload};
@@ -98,6 +100,8 @@ struct Shared {
     phase: watch::Sender<Phase>,
     /// Number of the next message.
     next: AtomicU64,
+    /// How long what counts took. One for all callers: it has a quarter of a megabyte, and they may be ten thousand.
+    times: Mutex<Histogram<u64>>,
     started: Instant,
 }
 
@@ -110,7 +114,6 @@ enum Phase {
 
 /// What one caller did while it was measured.
 struct Own {
-    times: Histogram<u64>,
     all: u64,
     failed: BTreeMap<&'static str, u64>,
     first_fault: Option<Error>,
@@ -129,6 +132,7 @@ impl Order {
             order: self,
             phase: watch::Sender::new(phase),
             next: AtomicU64::new(0),
+            times: Mutex::new(histogram()),
             started: Instant::now(),
         });
         for number in 0..count {
@@ -155,7 +159,7 @@ impl Load {
         let _ = tokio::time::timeout(limit, counted.join(&mut self.callers)).await;
         counted.length = counted.began.elapsed();
         self.shared.phase.send_replace(Phase::Ending);
-        counted
+        counted.timed(&self.shared)
     }
 
     /// Ends the level; what is under way may take `patience`, but counts no more.
@@ -165,7 +169,7 @@ impl Load {
         counted.length = counted.began.elapsed();
         // Whoever takes longer is aborted with the set.
         let _ = tokio::time::timeout(patience, counted.join(&mut self.callers)).await;
-        counted
+        counted.timed(&self.shared)
     }
 
     fn counted(&self) -> Counted {
@@ -182,12 +186,17 @@ impl Load {
 }
 
 impl Counted {
+    /// With the times of all callers.
+    fn timed(mut self, shared: &Shared) -> Self {
+        self.times = std::mem::replace(&mut *lock(&shared.times), histogram());
+        self.operations = self.times.len();
+        self
+    }
+
     async fn join(&mut self, callers: &mut JoinSet<Own>) {
         while let Some(ended) = callers.join_next().await {
             match ended {
                 Ok(own) => {
-                    self.times += own.times;
-                    self.operations = self.times.len();
                     self.all += own.all;
                     for (kind, count) in own.failed {
                         *self.failed.entry(kind).or_default() += count;
@@ -205,7 +214,6 @@ async fn caller(shared: Arc<Shared>, place: usize) -> Own {
     let order = &shared.order;
     let sender = &order.senders[place % order.senders.len()];
     let mut own = Own {
-        times: histogram(),
         all: 0,
         failed: BTreeMap::new(),
         first_fault: None,
@@ -232,7 +240,7 @@ async fn caller(shared: Arc<Shared>, place: usize) -> Own {
         match sent {
             Ok(()) if counts => {
                 let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-                own.times.saturating_record(nanos);
+                lock(&shared.times).saturating_record(nanos);
             }
             Ok(()) => {}
             Err(fault) => {
