@@ -1,6 +1,7 @@
 //! Every peer speaks the same wire, and the program refuses to run where it cannot.
 //!
 //! Needs what `with-services` sets; without it the tests that need it say so and pass, as those of the project do.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
