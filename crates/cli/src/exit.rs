@@ -21,6 +21,15 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// What another process of this program meant by its status; none if a signal ended it.
+    pub(crate) fn of_process(status: Option<i32>) -> Self {
+        match status {
+            Some(2) => Self::Usage,
+            Some(3) => Self::TimedOut,
+            _ => Self::Failed,
+        }
+    }
+
     /// The status of an error of this kind.
     fn of(kind: ErrorKind) -> Self {
         match kind {
@@ -84,6 +93,14 @@ impl Problem {
             exit: Exit::Failed,
             kind: "failed",
             ..Self::usage(message)
+        }
+    }
+
+    /// A signal ended the work before it was done.
+    pub(crate) fn interrupted(signal: &str, what: &str) -> Self {
+        Self {
+            kind: "interrupted",
+            ..Self::local(format!("{signal}: {what}"))
         }
     }
 

@@ -16,6 +16,7 @@ mod report;
 mod series;
 mod server;
 mod servers;
+mod sweep;
 mod table;
 mod taken;
 mod usage;
@@ -32,6 +33,7 @@ use crate::bus;
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
 use crate::settings::bench::{Bench, BenchServer, Repeated};
+use crate::signals::Signals;
 
 pub(crate) use self::kind::{Manner, What};
 use self::level::Level;
@@ -49,9 +51,19 @@ pub(crate) use self::workload::Size;
 pub(crate) async fn run(settings: Bench, output: &Output) -> Result<Exit, Problem> {
     // An unreadable file is told before minutes are spent.
     let older = settings.compare.as_deref().map(read_report).transpose()?;
+    let mut signals = Signals::catch()?;
     let transport = bus::open(settings.url(), settings.options.clone()).await?;
-    let measured = measure(&settings, &transport, output).await;
+    let measured = measure(&settings, &transport, &mut signals, output).await;
+    let was_there = transport.health().connected;
     bus::close(transport).await;
+    let swept = tokio::select! {
+        _ = signals.next() => Ok(()),
+        swept = sweep::sweep(&settings) => swept,
+    };
+    if let (Err(fault), true) = (swept, was_there) {
+        let topic = settings.staff.target.topic_name().unwrap_or_default();
+        output.remark(&format!("queues called {topic} may be left: {fault}"));
+    }
     let report = measured?;
     output.rows(&report.omsg.levels.iter().map(Shown::of).collect::<Vec<_>>());
     if let Some(file) = &settings.save {
@@ -118,10 +130,16 @@ fn got_worse(older: &Report, report: &Report, output: &Output) -> bool {
 async fn measure(
     settings: &Bench,
     transport: &Transport,
+    signals: &mut Signals,
     output: &Output,
 ) -> Result<Report, Problem> {
+    let ended_by = |name| Problem::interrupted(name, "ended before all was measured");
     let collector = Arc::new(Collector::new());
-    let mut player = Player::start(settings, transport, &collector).await?;
+    let mut player = tokio::select! {
+        name = signals.next() => return Err(ended_by(name)),
+        player = Player::start(settings, transport, &collector) => player?,
+    };
+    tracing::debug!("the servers are ready, the load begins");
     let ticking = collector.start();
     let mut levels: Vec<Level> = Vec::new();
     for size in &settings.sizes {
@@ -133,8 +151,15 @@ async fn measure(
         );
     }
     let mut times = vec![histogram(); levels.len()];
-    let played = play_all(settings, &mut player, (&mut levels, &mut times), output).await;
-    let stopped = player.stop().await;
+    let played = tokio::select! {
+        name = signals.next() => Err(ended_by(name)),
+        played = play_all(settings, &mut player, (&mut levels, &mut times), output) => played,
+    };
+    let stopped = tokio::select! {
+        // Whoever asks again does not wait for what runs in good order.
+        name = signals.next() => Err(ended_by(name)),
+        stopped = player.stop() => stopped,
+    };
     played.and(stopped)?;
     if let Some(folder) = &settings.histograms {
         write_histograms(folder, &levels, &times)?;

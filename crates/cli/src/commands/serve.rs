@@ -83,10 +83,25 @@ pub(crate) async fn run(settings: Serve, output: &Arc<Output>) -> Result<Exit, P
     options.transport.rpc_response_timeout = settings.timeout;
     let transport = bus::open(&settings.url, options).await?;
     let served = serve(settings, &transport, &mut signals, output).await;
-    if !matches!(served, Ok(Exit::Failed)) {
-        bus::close(transport).await;
+    match served {
+        Ok(End::AtOnce(name)) => {
+            let what = "the second signal; what was running is abandoned";
+            return Err(Problem::interrupted(name, what));
+        }
+        Ok(End::Unread) => return Ok(Exit::Failed),
+        Ok(End::Done) | Err(_) => bus::close(transport).await,
     }
-    served
+    served.map(|_| Exit::Done)
+}
+
+/// How serving ended.
+enum End {
+    /// All requests are done, and all is told.
+    Done,
+    /// All requests are done, but nobody read what was told of them.
+    Unread,
+    /// By a second signal, of this name.
+    AtOnce(&'static str),
 }
 
 async fn serve(
@@ -94,7 +109,7 @@ async fn serve(
     transport: &Transport,
     signals: &mut Signals,
     output: &Arc<Output>,
-) -> Result<Exit, Problem> {
+) -> Result<End, Problem> {
     let mut interface = Interface::new().version(&settings.version);
     if let Some(namespace) = &settings.namespace {
         interface = interface.namespace(namespace);
@@ -107,7 +122,7 @@ async fn serve(
         .concurrency(settings.concurrency)
         .start();
     let server = tokio::select! {
-        _ = signals.next() => return Ok(Exit::Done),
+        _ = signals.next() => return Ok(End::Done),
         started = timeout(settings.timeout, starting) => match started {
             Ok(started) => started.map_err(|fault| Problem::of(fault, &settings.url).to(&settings.target))?,
             Err(_) => return Err(bus::not_started(transport, &settings.url).to(&settings.target)),
@@ -132,7 +147,7 @@ async fn tell_until_stopped(
     lines: mpsc::Receiver<Served>,
     signals: &mut Signals,
     output: &Arc<Output>,
-) -> oslo_messaging::Result<Exit> {
+) -> oslo_messaging::Result<End> {
     let (notes, heard) = mpsc::channel(NOTES);
     let mut telling = tell_aside(lines, heard, Arc::clone(output));
     let stop = Notify::new();
@@ -146,7 +161,7 @@ async fn tell_until_stopped(
             }
             name = signals.next() => {
                 if stopping {
-                    return Ok(Exit::Failed);
+                    return Ok(End::AtOnce(name));
                 }
                 stopping = true;
                 let remark = format!("{name}: stopping, running requests may finish; a second signal ends at once");
@@ -163,13 +178,13 @@ async fn tell_until_stopped(
     let _ = notes.try_send(Note::End);
     tokio::select! {
         told = timeout(TELL_LIMIT, &mut telling) => match told {
-            Ok(_) => Ok(Exit::Done),
+            Ok(_) => Ok(End::Done),
             Err(_) => {
                 warn!("standard output is open but nobody reads it: what was served last is not told");
-                Ok(Exit::Failed)
+                Ok(End::Unread)
             }
         },
-        _ = signals.next() => Ok(Exit::Failed),
+        name = signals.next() => Ok(End::AtOnce(name)),
     }
 }
 

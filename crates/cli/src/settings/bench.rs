@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use oslo_messaging::rabbit::config::RabbitConfig;
 use oslo_messaging::{ConnectOptions, Target, TransportUrl};
 
 use super::{Resolver, required, target};
@@ -63,6 +64,16 @@ pub(crate) struct Staff {
     pub(crate) timeout: Duration,
 }
 
+impl Staff {
+    /// The names of the servers.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        (1..=self.count).map(|number| match self.count {
+            1 => self.name.clone(),
+            _ => format!("{}-{number}", self.name),
+        })
+    }
+}
+
 /// `omsg bench`
 pub(crate) struct Bench {
     pub(crate) options: ConnectOptions,
@@ -81,6 +92,8 @@ pub(crate) struct Bench {
     pub(crate) pause: Duration,
     pub(crate) place: Place,
     pub(crate) staff: Staff,
+    /// Topic and exchange were made up for this run, so that what is called like them is its own.
+    pub(crate) owns_names: bool,
     /// Whom callers send to, in turn; never empty.
     pub(crate) targets: Vec<Target>,
     pub(crate) sync: Option<Sync>,
@@ -248,6 +261,8 @@ impl Resolver<'_> {
         };
         let own = format!("omsg-bench-{:08x}", fastrand::u32(..));
         let place = place(&asked, &url)?;
+        let owns_names =
+            place != Place::Foreign && typed.topic.is_none() && typed.exchange.is_none();
         let exchange = match (&typed.exchange, place) {
             (None, Place::Apart | Place::Here) => Some(own.clone()),
             (exchange, _) => exchange.clone(),
@@ -291,6 +306,7 @@ impl Resolver<'_> {
                 live: run.manner.live,
                 timeout: typed.timeout,
             },
+            owns_names,
             targets,
             sync: typed.sync,
             timeout: typed.timeout,
@@ -303,7 +319,10 @@ impl Resolver<'_> {
 
     /// Resolves `omsg bench-server`.
     pub(crate) fn bench_server(&self, typed: typed::BenchServer) -> Result<BenchServer, Problem> {
-        let mut options = self.config.connect_options();
+        let mut options = match typed.piped {
+            true => caller_options(&self.config),
+            false => self.config.connect_options(),
+        };
         options.transport.rpc_response_timeout = typed.timeout;
         if let (true, Some(exchange)) = (typed.listen, &typed.exchange) {
             options.control_exchange.clone_from(exchange);
@@ -355,21 +374,24 @@ fn work(listens: bool, batch: Option<u32>) -> Work {
 /// Lets queues and exchanges go with the run, and keeps out of the consumer groups of services, which would divide their
 /// topics anew.
 fn leave_nothing(options: &mut ConnectOptions, url: &TransportUrl, target: &Target) {
-    let mut asked = options.rabbit.clone();
-    for option in url.query() {
-        if option.0 == "rabbit_quorum_queue" {
-            // What it cannot be is told when the transport is made.
-            let _ = asked.apply_query(std::slice::from_ref(option));
-        }
-    }
     // No broker takes quorum queues that go by themselves.
-    options.rabbit.amqp_auto_delete = !asked.rabbit_quorum_queue;
+    options.rabbit.amqp_auto_delete = !rabbit_options(&options.rabbit, url).rabbit_quorum_queue;
     #[cfg(feature = "kafka")]
     if let Some(topic) = target.topic_name() {
         options.kafka.consumer_group = topic.to_owned();
     }
     #[cfg(not(feature = "kafka"))]
     let _ = target;
+}
+
+/// The options of RabbitMQ with what the URL says of them.
+pub(crate) fn rabbit_options(options: &RabbitConfig, url: &TransportUrl) -> RabbitConfig {
+    let mut options = options.clone();
+    for option in url.query() {
+        // It has options of others, too, and what cannot be is told when the transport is made.
+        let _ = options.apply_query(std::slice::from_ref(option));
+    }
+    options
 }
 
 /// What does not go together, whatever the bus.

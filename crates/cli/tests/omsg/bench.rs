@@ -3,8 +3,11 @@
 use std::fs;
 
 use oslo_messaging_testkit::python::{Call, peer_or_skip};
+use oslo_messaging_testkit::rabbit::vhost::Vhost;
 use oslo_messaging_testkit::rabbit::vhost_or_skip;
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::run::{Ended, Server, run, run_beside};
 
@@ -603,27 +606,118 @@ async fn listeners_elsewhere_give_each_notification_back_once() {
     assert_eq!(sum["count"], 20, "{lines:?}");
 }
 
+/// No run left anything but reply queues, which expire.
+async fn assert_nothing_left(vhost: &Vhost, after: &str) {
+    for queue in vhost.queues().await.expect("the broker lists queues") {
+        assert!(queue.name.starts_with("reply_"), "{after}: {queue:?}");
+    }
+    let exchanges = vhost.exchanges().await.expect("the broker lists exchanges");
+    assert!(exchanges.is_empty(), "{after}: {exchanges:?}");
+}
+
 #[tokio::test]
-async fn quorum_queues_that_the_url_asks_for_are_measured() {
+async fn quorum_queues_are_measured_and_go_with_the_run() {
     let Some(vhost) = vhost_or_skip("cli_bench_quorum").await else {
         return;
     };
     let url = format!("{}?rabbit_quorum_queue=true", vhost.url());
-    let ended = run_beside(&url, &[&["bench", "call"][..], &QUICK].concat()).await;
-    assert_eq!(ended.status, Some(0), "{}", ended.errors);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("bench.conf");
+    let option = "[oslo_messaging_rabbit]\nrabbit_quorum_queue = true\n";
+    fs::write(&file, option).expect("room for a line");
+    let option = ["--config-file", file.to_str().expect("a name in UTF-8")];
+    for (url, words) in [
+        (url.as_str(), &["call", "--servers", "2"][..]),
+        (&url, &["cast", "--one-process"]),
+        (&url, &["notify"]),
+        (&vhost.url(), &[&["notify"][..], &option].concat()),
+    ] {
+        let ended = run_beside(url, &[&["bench"], words, &QUICK].concat()).await;
+        assert_eq!(ended.status, Some(0), "{words:?}: {}", ended.errors);
+        assert!(!ended.out.contains("may be left"), "{}", ended.out);
+        assert_nothing_left(&vhost, &format!("{words:?}")).await;
+    }
 }
 
 #[tokio::test]
-async fn servers_that_cannot_start_are_told_in_their_own_words() {
-    let words = [&["bench", "call", "--timeout", "1"][..], &QUICK].concat();
-    let ended = run_beside("rabbit://127.0.0.1:1/", &words).await;
-    assert_ne!(ended.status, Some(0));
-    assert!(
-        ended.errors.contains("the process of the servers failed"),
-        "{}",
-        ended.errors
-    );
-    assert!(ended.errors.contains("127.0.0.1:1"), "{}", ended.errors);
+async fn what_was_named_by_the_user_is_not_deleted() {
+    let Some(vhost) = vhost_or_skip("cli_bench_named").await else {
+        return;
+    };
+    let url = format!("{}?rabbit_quorum_queue=true", vhost.url());
+    let words = [&["bench", "cast", "--topic", "theirs"][..], &QUICK].concat();
+    let ended = run_beside(&url, &words).await;
+    assert_eq!(ended.status, Some(0), "{}", ended.errors);
+    let theirs = vhost.queue("theirs").await.expect("the broker answers");
+    assert!(theirs.is_some());
+}
+
+#[tokio::test]
+async fn a_run_that_is_interrupted_ends_its_servers_and_leaves_nothing() {
+    let Some(vhost) = vhost_or_skip("cli_bench_interrupted").await else {
+        return;
+    };
+    let url = format!("{}?rabbit_quorum_queue=true", vhost.url());
+    for signal in [Signal::INT, Signal::TERM] {
+        let words = ["fanout", "--duration", "60", "--callers", "1"];
+        let mut running = Server::spawn("bench", &url, &words);
+        running.logged("the load begins").await;
+        running.signal(signal).expect("it runs");
+        let (status, _, errors) = running.end_with_errors().await;
+        assert_eq!(status.code(), Some(1), "{errors}");
+        assert!(errors.contains("ended before all was measured"), "{errors}");
+        assert_nothing_left(&vhost, &format!("{signal:?}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_fails_leaves_nothing() {
+    let Some(vhost) = vhost_or_skip("cli_bench_failed").await else {
+        return;
+    };
+    // Its servers may have all but the queue of fanouts, which comes last.
+    let user = format!("bench-{}", std::process::id());
+    let broker = vhost.broker();
+    broker
+        .create_user(&user, "secret-word")
+        .await
+        .expect("a user");
+    let name = "^omsg-bench-[0-9a-f]*(.server)?$";
+    vhost
+        .set_permissions(&user, name, ".*", ".*")
+        .await
+        .expect("its rights");
+    let url = vhost
+        .url()
+        .replace("guest:guest", &format!("{user}:secret-word"));
+    let url = format!("{url}?rabbit_quorum_queue=true");
+    for place in [&[][..], &["--one-process"]] {
+        let words = [&["bench", "call", "--timeout", "20"][..], place, &QUICK].concat();
+        let ended = run_beside(&url, &words).await;
+        assert_eq!(ended.status, Some(1), "{place:?}: {}", ended.errors);
+        assert!(ended.errors.contains("access refused"), "{}", ended.errors);
+        assert!(!ended.errors.contains("secret-word"), "{}", ended.errors);
+        assert_nothing_left(&vhost, &format!("{place:?}")).await;
+    }
+}
+
+#[tokio::test]
+async fn servers_that_cannot_start_in_time_end_the_run_alike_wherever_they_are() {
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let silent = silent.local_addr().map(|at| (at, silent));
+    let (at, _listening) = silent.expect("an address");
+    for broker in ["127.0.0.1:1".to_owned(), at.to_string()] {
+        for place in [&[][..], &["--one-process"]] {
+            let words = [&["bench", "call", "--timeout", "1"][..], place, &QUICK].concat();
+            let ended = run_beside(&format!("rabbit://joe:s3cret@{broker}/"), &words).await;
+            assert_eq!(ended.status, Some(3), "{broker} {place:?}: {ended:?}");
+            assert!(ended.errors.contains("in time"), "{}", ended.errors);
+            assert!(!ended.errors.contains("s3cret"), "{}", ended.errors);
+            let apart = ended.errors.contains("the process of the servers failed");
+            assert_eq!(apart, place.is_empty(), "{}", ended.errors);
+        }
+    }
 }
 
 #[cfg(feature = "kafka")]

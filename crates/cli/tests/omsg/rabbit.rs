@@ -373,13 +373,18 @@ async fn the_second_signal_ends_at_once() {
     server.signal(Signal::TERM).expect("the server runs");
     assert!(server.line().await.starts_with("SIGTERM: stopping"));
     server.signal(Signal::TERM).expect("the server runs");
-    let (status, _) = server.end().await;
+    let (status, lines, errors) = server.end_with_errors().await;
     assert_eq!(status.code(), Some(1));
     assert!(
         started.elapsed() < Duration::from_secs(10),
         "{:?}",
         started.elapsed()
     );
+    assert!(
+        errors.contains("error: SIGTERM: the second signal; what was running is abandoned"),
+        "{errors}"
+    );
+    assert_eq!(lines, Vec::<String>::new(), "nothing was served");
 }
 
 #[tokio::test]

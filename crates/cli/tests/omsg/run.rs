@@ -81,7 +81,7 @@ pub(crate) async fn run_beside(url: &str, words: &[&str]) -> Ended {
         .expect("running omsg does not panic")
 }
 
-/// `omsg serve` while it runs; killed when dropped.
+/// `omsg serve`, or another command that goes on for a while, as long as it runs; killed when dropped.
 pub(crate) struct Server {
     child: Child,
     out: Lines<BufReader<ChildStdout>>,
@@ -96,6 +96,14 @@ impl Server {
 
     /// Starts another command that serves, and waits until it is ready.
     pub(crate) async fn start_as(what: &str, url: &str, words: &[&str]) -> Self {
+        let mut server = Self::spawn(what, url, words);
+        let ready = server.line().await;
+        assert!(ready.contains("ready"), "{ready}");
+        server
+    }
+
+    /// Starts a command that runs for a while.
+    pub(crate) fn spawn(what: &str, url: &str, words: &[&str]) -> Self {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_omsg"));
         VARIABLES
             .iter()
@@ -114,10 +122,7 @@ impl Server {
         let out = child.stdout.take().expect("standard output is a pipe");
         let errors = child.stderr.take().expect("standard error is a pipe");
         let (out, errors) = (BufReader::new(out).lines(), BufReader::new(errors).lines());
-        let mut server = Self { child, out, errors };
-        let ready = server.line().await;
-        assert!(ready.contains("ready"), "{ready}");
-        server
+        Self { child, out, errors }
     }
 
     /// The next line of standard output.
@@ -134,15 +139,17 @@ impl Server {
 
     /// Waits until it logs that a request begins.
     pub(crate) async fn begun(&mut self) {
+        self.logged("request begins").await;
+    }
+
+    /// Waits until it logs this.
+    pub(crate) async fn logged(&mut self, words: &str) {
         loop {
             let line = timeout(LIMIT, self.errors.next_line())
                 .await
                 .expect("a log line in time")
                 .expect("text");
-            if line
-                .expect("the server still runs")
-                .contains("request begins")
-            {
+            if line.expect("the server still runs").contains(words) {
                 return;
             }
         }
@@ -196,6 +203,13 @@ impl Server {
             .expect("its end in time")
             .expect("it was ours");
         (status, lines)
+    }
+
+    /// As [`end`](Self::end), with what it said on standard error and was not read yet.
+    pub(crate) async fn end_with_errors(mut self) -> (ExitStatus, Vec<String>, String) {
+        let errors = self.rest_of_errors().await;
+        let (status, lines) = self.end().await;
+        (status, lines, errors)
     }
 
     /// Ends it with SIGTERM; it must end well.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use oslo_messaging_core::driver::{BoxFuture, Inbox, Listener, Subscription};
+use oslo_messaging_core::driver::{BoxFuture, Inbox, Listener, Retry, Subscription};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -12,10 +12,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::census::Census;
 use crate::config::RabbitConfig;
-use crate::connection::Link;
+use crate::connection::{Link, Patience};
 use crate::error::closed_error;
 use crate::lock::lock;
 use crate::plan::Plan;
+use crate::removal::Doomed;
 use crate::subscription::{CLOSE_LIMIT, SubscriptionTask, Wish};
 
 /// Beyond what a subscription allows itself to end, before its task is aborted.
@@ -110,6 +111,13 @@ impl Consumers {
             Ok(Err(_)) => Err(closed_error()),
             Err(_) => Err(self.late()),
         }
+    }
+
+    /// Deletes what these subscriptions declare; see `RabbitDriver::remove`.
+    pub(crate) async fn remove(&self, what: &[Subscription], retry: Retry) -> Result<()> {
+        let doomed = Doomed::of(&self.config, &self.control_exchange, what)?;
+        let session = self.link.session(0, &mut Patience::new(retry)).await?;
+        doomed.delete(&session, self.link.brokers().vhost()).await
     }
 
     /// What one is told who started and ran out of time.

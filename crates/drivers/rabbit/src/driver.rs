@@ -120,6 +120,40 @@ impl RabbitDriver {
         })
     }
 
+    /// Deletes what these subscriptions declare under names that are known beforehand: their queues, with whatever is in them and
+    /// whoever consumes them, and the exchanges to which nothing else is bound. Queues with random names (replies, fanouts) expire by
+    /// themselves. What is not there is as good as gone.
+    ///
+    /// For measurements and tests, with names that nobody else uses. End the subscriptions first: one that is in force declares its
+    /// queues again. `retry` is how often a broker is tried that cannot be reached.
+    ///
+    /// # Errors
+    /// [`Unreachable`](oslo_messaging_core::error::ErrorKind::Unreachable) without a broker,
+    /// [`AccessRefused`](oslo_messaging_core::error::ErrorKind::AccessRefused) where the user may not delete,
+    /// [`Closed`](oslo_messaging_core::error::ErrorKind::Closed) after a close. Whatever can be deleted is, also after an error.
+    ///
+    /// # Cancellation
+    /// Safe; what was not deleted yet stays.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> oslo_messaging_core::error::Result<()> {
+    /// use oslo_messaging_core::driver::{Notifications, Retry, Subscription};
+    /// use oslo_messaging_proto::TransportUrl;
+    /// use oslo_messaging_rabbit::config::RabbitConfig;
+    /// use oslo_messaging_rabbit::driver::RabbitDriver;
+    ///
+    /// let url = TransportUrl::parse("rabbit://nova:secret@broker/").unwrap();
+    /// let driver = RabbitDriver::new(&url, RabbitConfig::default(), "run-17")?;
+    /// let heard = Notifications::new([(None, "run-17.info".to_owned())]);
+    /// driver.remove(&[Subscription::Notifications(heard)], Retry::Never).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn remove(&self, what: &[Subscription], retry: Retry) -> Result<()> {
+        self.check_open()?;
+        self.consumers.remove(what, retry).await
+    }
+
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             Err(closed_error())

@@ -26,6 +26,7 @@ mod plain;
 mod plan;
 mod publisher;
 mod pulse;
+mod removal;
 mod security;
 mod subscription;
 mod topology;

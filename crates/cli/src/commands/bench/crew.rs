@@ -53,8 +53,8 @@ impl Crew {
             },
             silence: staff.timeout,
         };
-        for number in 1..=staff.count {
-            match timeout(staff.timeout, crew.add(transport, staff, number)).await {
+        for name in staff.names() {
+            match timeout(staff.timeout, crew.add(transport, staff, name)).await {
                 Ok(started) => started.map_err(|fault| Problem::of(fault, &staff.url))?,
                 Err(_) => return Err(bus::not_started(transport, &staff.url)),
             }
@@ -66,14 +66,10 @@ impl Crew {
         &mut self,
         transport: &Transport,
         staff: &Staff,
-        number: u32,
+        name: String,
     ) -> oslo_messaging::Result<()> {
         match staff.work {
             Work::Answer => {
-                let name = match staff.count {
-                    1 => staff.name.clone(),
-                    _ => format!("{}-{number}", staff.name),
-                };
                 let echo = Echo {
                     taken: Arc::clone(&self.taken),
                     loads: Arc::clone(&self.loads),

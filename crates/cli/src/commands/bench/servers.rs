@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use oslo_messaging::{RawJson, Transport};
+use oslo_messaging::{ErrorKind, RawJson, Transport};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -16,7 +16,7 @@ use super::load::histogram;
 use super::server::Question;
 use super::taken::{Drained, Measured};
 use super::usage::Usage;
-use crate::exit::Problem;
+use crate::exit::{Exit, Problem};
 use crate::settings::bench::{Bench, Place, Work};
 use crate::settings::{URL_OPTION_VARIABLE, URL_VARIABLE};
 
@@ -51,6 +51,16 @@ pub(super) struct Apart {
     /// Reads its last words.
     words: JoinHandle<String>,
     patience: Duration,
+}
+
+/// Why there is no answer of the process.
+enum Lost {
+    /// It ended.
+    Ended,
+    /// It did not answer within this time.
+    Late(Duration),
+    /// It answers something else.
+    Garbled,
 }
 
 impl Servers {
@@ -205,6 +215,9 @@ impl Apart {
             command.arg("--live");
         }
         let url = staff.url.expose();
+        // Ctrl-C is for this process, which ends that one in good order.
+        #[cfg(unix)]
+        command.process_group(0);
         let mut child = command
             // Not in the words, which all users of the machine can read.
             .env(URL_VARIABLE, &url)
@@ -229,8 +242,9 @@ impl Apart {
             patience: settings.timeout + Duration::from_secs(5),
         };
         match apart.line_within(apart.patience).await {
-            Some(line) if line == "ready" => Ok(apart),
-            _ => Err(apart.died().await),
+            Ok(line) if line == "ready" => Ok(apart),
+            Ok(_) => Err(apart.lost(Lost::Garbled).await),
+            Err(lost) => Err(apart.lost(lost).await),
         }
     }
 
@@ -247,35 +261,51 @@ impl Apart {
             .await;
         let line = match asked {
             Ok(()) => self.line_within(patience).await,
-            Err(_) => None,
+            Err(_) => Err(Lost::Ended),
         };
-        let answer = line.and_then(|line| RawJson::from_text(line).ok()?.parse().ok());
-        match answer {
-            Some(answer) => Ok(answer),
-            None => Err(self.died().await),
+        let read = |line| {
+            let answer = RawJson::from_text(line).ok().and_then(|it| it.parse().ok());
+            answer.ok_or(Lost::Garbled)
+        };
+        match line.and_then(read) {
+            Ok(answer) => Ok(answer),
+            Err(lost) => Err(self.lost(lost).await),
         }
     }
 
-    async fn line_within(&mut self, patience: Duration) -> Option<String> {
-        timeout(patience, self.output.next_line())
-            .await
-            .ok()?
-            .ok()?
+    async fn line_within(&mut self, patience: Duration) -> Result<String, Lost> {
+        match timeout(patience, self.output.next_line()).await {
+            Ok(Ok(line)) => line.ok_or(Lost::Ended),
+            Ok(Err(_)) => Err(Lost::Garbled),
+            Err(_) => Err(Lost::Late(patience)),
+        }
     }
 
-    /// Why it is gone, in its own words.
-    async fn died(&mut self) -> Problem {
+    /// Ends it, and tells why it is gone in its own words; the status it left with is the status of the run.
+    async fn lost(&mut self, why: Lost) -> Problem {
+        let exit = match why {
+            Lost::Ended => match timeout(ENDING, self.child.wait()).await {
+                Ok(Ok(status)) => Exit::of_process(status.code()),
+                _ => Exit::Failed,
+            },
+            Lost::Late(_) => Exit::TimedOut,
+            Lost::Garbled => Exit::Failed,
+        };
         let _ = self.child.start_kill();
         // A process that was killed has closed it.
         let words = timeout(ENDING, &mut self.words).await;
         let words = words.ok().and_then(Result::ok).unwrap_or_default();
-        let words = words.trim();
-        let why = if words.is_empty() {
-            "it said nothing"
-        } else {
-            words
+        let words = match (words.trim(), why) {
+            ("", Lost::Late(patience)) => format!("no answer in {} s", patience.as_secs()),
+            ("", _) => "it said nothing".to_owned(),
+            (words, _) => words.to_owned(),
         };
-        Problem::local(format!("the process of the servers failed: {why}"))
+        let told = Problem::local(format!("the process of the servers failed: {words}"));
+        let kind = match exit {
+            Exit::TimedOut => ErrorKind::Timeout.as_str(),
+            _ => told.kind,
+        };
+        Problem { exit, kind, ..told }
     }
 
     async fn stop(self) {

@@ -1,9 +1,10 @@
 //! What the driver declares, adopts or refuses on a broker that has things already, and what survives a restart.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use oslo_messaging_amqp as amqp;
-use oslo_messaging_core::driver::{Destination, Driver, ListenerEvent, Subscription};
+use oslo_messaging_core::driver::{Destination, Driver, ListenerEvent, Retry, Subscription};
 use oslo_messaging_core::error::ErrorKind;
 use oslo_messaging_testkit::rabbit::node::Node;
 use oslo_messaging_testkit::rabbit::vhost::Vhost;
@@ -394,4 +395,47 @@ async fn queues_of_every_form_the_options_ask_for_carry_messages() {
         assert_eq!(answers.body().await, "answer", "{query}");
         within(driver.close()).await;
     }
+}
+
+#[tokio::test]
+async fn what_a_run_declared_is_removed_and_nothing_of_others() {
+    let Some(vhost) = vhost_or_skip("what_a_run_declared_is_removed").await else {
+        return;
+    };
+    let driver = driver(&with(&vhost, "rabbit_quorum_queue=true"));
+    let (ours, _) = serve(&driver, "topic-a", "server-1").await;
+    let (theirs, _) = serve(&driver, "topic-b", "server-1").await;
+    within(ours.close()).await;
+    send(&driver, mandatory(to_topic("topic-a"), "left behind"))
+        .await
+        .unwrap();
+    let remove = async |topic: &str| {
+        let what = [rpc(topic, "server-1"), rpc(topic, "never there")];
+        within(driver.remove(&what, Retry::Never)).await.unwrap();
+    };
+    remove("topic-a").await;
+    let queues = queues_of(&vhost).await;
+    assert!(
+        queues.len() == 3 && queues.iter().all(|queue| queue.name.starts_with("topic-b")),
+        "{queues:?}"
+    );
+    let exchanges = async || {
+        let all = vhost.exchanges().await.unwrap();
+        all.into_iter().map(|one| one.name).collect::<BTreeSet<_>>()
+    };
+    assert!(exchanges().await.contains("openstack"), "in use elsewhere");
+    within(theirs.close()).await;
+    remove("topic-b").await;
+    assert_eq!(queues_of(&vhost).await, []);
+    assert_eq!(exchanges().await, BTreeSet::new());
+
+    vhost
+        .set_permissions("guest", "^$", ".*", ".*")
+        .await
+        .unwrap();
+    let refused = within(driver.remove(&[rpc("topic-a", "server-1")], Retry::Never)).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::AccessRefused);
+    within(driver.close()).await;
+    let closed = within(driver.remove(&[], Retry::Never)).await;
+    assert_eq!(closed.unwrap_err().kind(), ErrorKind::Closed);
 }
