@@ -243,10 +243,23 @@ pub struct Outgoing<'a> {
     /// [`Interrupted`](crate::error::ErrorKind::Interrupted) instead of sending it again: the sender has ways of its own to
     /// find out whether it arrived.
     pub tell_unconfirmed: bool,
+    /// Whether the bus must still have the message after it was restarted; true unless set otherwise. A message whose sender
+    /// has it as well, or of which another one comes soon, need not be written to a disk: it may be gone after a restart,
+    /// even though the bus had taken it. A bus that makes no such difference takes no notice.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use oslo_messaging_core::driver::{Destination, Outgoing};
+    ///
+    /// let mut sign = Outgoing::new(Destination::Reply { queue: "reply_1" }, Bytes::from_static(b"{}"));
+    /// assert!(sign.persistent);
+    /// sign.persistent = false;
+    /// ```
+    pub persistent: bool,
 }
 
 impl<'a> Outgoing<'a> {
-    /// A message without deadline and expiry, not mandatory, retried for ever.
+    /// A message without deadline and expiry, not mandatory, retried for ever, to be kept over a restart of the bus.
     pub fn new(destination: Destination<'a>, body: Bytes) -> Self {
         Self {
             destination,
@@ -256,6 +269,7 @@ impl<'a> Outgoing<'a> {
             mandatory: false,
             retry: Retry::Forever,
             tell_unconfirmed: false,
+            persistent: true,
         }
     }
 }
@@ -271,6 +285,7 @@ impl fmt::Debug for Outgoing<'_> {
             .field("mandatory", &self.mandatory)
             .field("retry", &self.retry)
             .field("tell_unconfirmed", &self.tell_unconfirmed)
+            .field("persistent", &self.persistent)
             .finish()
     }
 }
@@ -578,8 +593,10 @@ pub enum ListenerEvent {
     /// Of all queues only the subscription's own was lost, with what stood in it, and is there again under its name.
     /// Comes before the `Restored` that follows.
     Emptied,
-    /// What was delivered lately may have gone to a connection that was dead without anybody knowing, and may come again
-    /// only when the bus has given that up. Comes before the `Restored` that follows.
+    /// What was to be delivered lately may come late or not at all: it went to a connection that was dead without anybody
+    /// knowing, and comes again only when the bus has given that up, or it was not [persistent](Outgoing::persistent), and
+    /// nothing tells whether the bus was restarted meanwhile. What was persistent is where it was. Comes before the
+    /// `Restored` that follows.
     Astray,
     /// Deliveries flow again.
     Restored {

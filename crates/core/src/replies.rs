@@ -6,15 +6,13 @@
 //!
 //! Never holds its lock while it settles a delivery, wakes a caller, or calls the driver.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use oslo_messaging_proto::state::calls::{Calls, Handled};
-use oslo_messaging_proto::wire::ids::{MsgId, UniqueId};
+use oslo_messaging_proto::wire::ids::MsgId;
 use oslo_messaging_proto::wire::reply::Reply;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -26,18 +24,15 @@ use crate::driver::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::lock;
 use crate::replies::cancel::{Cancels, Entered, Running, deliver};
+use crate::replies::doubts::{Asked, Doubts, Whom};
 use crate::replies::slot::{Ending, Slot};
 
 mod cancel;
+pub(crate) mod doubts;
 pub(crate) mod slot;
 
 /// A confirmation that is handled this shortly after the loss was noticed was sent before it.
 const CONFIRM_SLACK: Duration = Duration::from_millis(100);
-/// So many calls ask for lost replies with one question,
-const ASKED_TOGETHER: usize = 1024;
-/// and so many questions are asked in so long a time.
-const QUESTIONS: u32 = 256;
-const QUESTIONS_WITHIN: Duration = Duration::from_secs(5);
 /// Closing waits no longer than this for the listener.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -71,10 +66,8 @@ struct State {
     ended: Option<Ended>,
     /// When deliveries stopped, until they flow again.
     lost_at: Option<Instant>,
-    /// Since when how many questions for lost replies were asked.
-    asked: Option<(Instant, u32)>,
-    /// Requests that their callers are about to ask about, by topic.
-    doubtful: HashMap<String, Vec<Asked>>,
+    /// Requests that their callers are about to ask about.
+    doubts: Doubts,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,22 +76,6 @@ enum Ended {
     Closed,
     /// The driver gave up.
     Failed,
-}
-
-/// A request whose reply may be lost, as its servers are asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Asked {
-    /// Its `_unique_id`.
-    pub(crate) request: String,
-    /// Its `_msg_id`.
-    pub(crate) msg_id: String,
-}
-
-impl Asked {
-    /// The id of the request, if it is one as this library and the reference draw them.
-    pub(crate) fn unique_id(&self) -> Option<UniqueId> {
-        UniqueId::parse(&self.request)
-    }
 }
 
 /// A call's place, and what was found when it was made.
@@ -150,25 +127,15 @@ impl Replies {
         let _ = interrupted.wait_for(|interrupted| !interrupted).await;
     }
 
-    /// Notes that a call is about to ask all servers of its topic for its reply.
-    pub(crate) fn doubt(&self, topic: &str, asked: Asked) {
-        let mut state = self.shared.lock();
-        let doubtful = state.doubtful.entry(topic.to_owned()).or_default();
-        if doubtful.len() < ASKED_TOGETHER {
-            doubtful.push(asked);
-        }
+    /// Notes that a call is about to ask for its reply.
+    pub(crate) fn doubt(&self, whom: Whom, asked: Asked) {
+        self.shared.lock().doubts.note(whom, asked);
     }
 
     /// What this call has to ask, for all that are about to: nothing if another one did, or if too much was asked lately.
-    /// Bounded, since every question goes to every server.
-    pub(crate) fn questions(&self, topic: &str, request: &str) -> Option<Vec<Asked>> {
-        let mut state = self.shared.lock();
-        let doubtful = state.doubtful.get(topic)?;
-        if !doubtful.iter().any(|asked| asked.request == request) {
-            return None;
-        }
-        let questions = state.doubtful.remove(topic)?;
-        state.may_ask().then_some(questions)
+    pub(crate) fn questions(&self, whom: &Whom, request: &str) -> Option<Vec<Asked>> {
+        let now = Instant::now();
+        self.shared.lock().doubts.take(whom, request, now)
     }
 
     /// How many calls wait.
@@ -274,8 +241,7 @@ impl Shared {
                 alarm_at: None,
                 ended: None,
                 lost_at: None,
-                asked: None,
-                doubtful: HashMap::new(),
+                doubts: Doubts::default(),
             }),
             alarm: Notify::new(),
             interrupted: watch::Sender::new(false),
@@ -374,20 +340,6 @@ impl Shared {
 }
 
 impl State {
-    fn may_ask(&mut self) -> bool {
-        let now = Instant::now();
-        match &mut self.asked {
-            Some((since, count)) if now.duration_since(*since) < QUESTIONS_WITHIN => {
-                *count += 1;
-                *count <= QUESTIONS
-            }
-            asked => {
-                *asked = Some((now, 1));
-                true
-            }
-        }
-    }
-
     fn slots(&mut self) -> Vec<Arc<Slot>> {
         let slots = self.calls.iter_mut();
         slots.map(|(_, slot)| Arc::clone(slot)).collect()

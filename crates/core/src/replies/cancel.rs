@@ -67,6 +67,8 @@ async fn send(driver: &dyn Driver, word: Word) {
     let queue = &word.queue;
     let mut message = Outgoing::new(Destination::Reply { queue }, sealed.into_body());
     message.deadline = Some(deadline_after(Instant::now(), LIMIT));
+    // Lost with a broker that is restarted, it leaves a handler to its end.
+    message.persistent = false;
     match driver.send(message).await {
         Ok(()) => debug!(msg_id = %word.id, "told the server that nobody waits for a call"),
         Err(error) => debug!(msg_id = %word.id, %error, "the server was not told"),

@@ -1,7 +1,7 @@
 //! The question for a reply that was lost: which of a topic's servers ran this request, and what did it answer?
 //!
-//! When only its reply queue was lost, a caller must not send its request again: it could run a second time at another
-//! server of the topic. So it asks all servers by a fanout. The one that remembers the request sends its reply once more;
+//! When only its reply or its reply queue was lost, a caller must not send its request again: it could run a second time at
+//! another server of the topic. So it asks all servers by a fanout, or the one it had called by its name. The one that remembers the request sends its reply once more;
 //! others stay silent. Callers that lost their reply queue together ask together, since every question goes to every server. To a server that does not know the question it is a cast of an unknown method, whose name ends so
 //! that the reference's server does not make an error of it in its log.
 
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids;
-use crate::replies::Asked;
+use crate::replies::doubts::Asked;
 
 /// The method servers of this library know besides those of their endpoints.
 const METHOD: &str = "oslo_rpc_reply_again_ignore_errors";

@@ -3,6 +3,7 @@
 //! The caller's own task does all of it: the send and the wait are polled together, since the reply may
 //! come before the confirmation. Dropping the call gives its place up.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,8 +17,9 @@ use tracing::debug;
 
 use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::replies::doubts::{Asked, Whom};
 use crate::replies::slot::{Ending, Signal, Slot};
-use crate::replies::{Asked, Registered, Replies};
+use crate::replies::{Registered, Replies};
 use crate::rpc::again::Question;
 
 /// Servers get this long to come back, and to send the replies they have, before a request that may be lost is sent again;
@@ -59,7 +61,7 @@ enum Round {
     Lost,
     /// The broker lost the reply queue alone.
     Emptied,
-    /// The reply may be held up.
+    /// The reply may be held up, or lost if it was not persistent.
     Astray,
     SendFailed(Error),
     /// Time ran out while the driver still tried to send, for this reason if it knows one.
@@ -127,10 +129,11 @@ impl Call<'_> {
             let mut round = self.round(slot, Some(sending)).await;
             let round = loop {
                 round = match round {
-                    // Its server may give it once more, sooner than the bus. Nothing else is done: nothing is lost.
+                    // Its server may give it once more, sooner than the bus, or when the bus cannot. Nothing else is done: the
+                    // request is where it was, and may run still.
                     Round::Astray => tokio::select! {
                         round = self.round(slot, None) => round,
-                        () = self.ask_for_reply(RESEND_GRACE) => self.wait(slot).await,
+                        never = self.ask_again_and_again() => match never {},
                     },
                     // Sent again, it could run a second time at another server of the topic. A reply that is still to come
                     // finds its queue again; one that stood in it is lost, unless its server gives it once more.
@@ -235,42 +238,54 @@ impl Call<'_> {
         }
     }
 
+    /// Asks until the call ends, less often each time: servers may come back a little later than we do.
+    async fn ask_again_and_again(&self) -> Infallible {
+        let mut wait = RESEND_GRACE;
+        loop {
+            let whom = Whom::of(self.request.destination);
+            Box::pin(self.ask_and_wait(whom, wait)).await;
+            wait = wait.saturating_mul(2);
+        }
+    }
+
     /// Asks, and asks again, since servers may come back a little later than we do; then the reply has had its time to come.
     async fn ask_twice(&self) {
         self.ask_for_reply(RESEND_GRACE).await;
         self.ask_for_reply(self.as_long_again()).await;
     }
 
-    /// Asks the servers of the topic for the reply, and waits so long for it to come.
+    /// Asks the servers of the topic for the reply, and waits so long for it to come. One that is alone is not asked: it is
+    /// sent the request again, which it knows.
     fn ask_for_reply(&self, wait: Duration) -> BoxFuture<'_, ()> {
+        let all = Whom::of(self.request.destination).filter(|whom| matches!(whom, Whom::All(_)));
         // Rare, and large: on the heap it makes no other call larger.
-        Box::pin(self.ask_and_wait(wait))
+        Box::pin(self.ask_and_wait(all, wait))
     }
 
-    async fn ask_and_wait(&self, wait: Duration) {
+    async fn ask_and_wait(&self, whom: Option<Whom>, wait: Duration) {
         let until = Instant::now() + wait;
         let pause = jittered(2 * NOTICE).min(wait / 4);
-        if let Destination::Topic { topic, .. } = self.request.destination {
-            let request = self.unique_id.to_string();
-            let asked = Asked {
-                request: request.clone(),
-                msg_id: self.id.to_string(),
-            };
-            self.replies.doubt(topic, asked);
-            sleep(pause).await;
-            // The first to wake asks for all.
-            if let Some(requests) = self.replies.questions(topic, &request) {
-                self.ask(topic, requests, until).await;
-            }
-        } else {
-            sleep(pause).await;
+        let request = self.unique_id.to_string();
+        let asked = Asked {
+            request: request.clone(),
+            msg_id: self.id.to_string(),
+        };
+        if let Some(whom) = &whom {
+            self.replies.doubt(whom.clone(), asked);
+        }
+        sleep(pause).await;
+        // The first to wake asks for all.
+        if let Some(whom) = &whom
+            && let Some(requests) = self.replies.questions(whom, &request)
+        {
+            self.ask(whom, requests, until).await;
         }
         // The fanout may have waited for the servers to come back.
         let answer = Instant::now() + NOTICE.min(wait / 4);
         sleep_until(until.max(answer)).await;
     }
 
-    async fn ask(&self, topic: &str, requests: Vec<Asked>, until: Instant) {
+    async fn ask(&self, whom: &Whom, requests: Vec<Asked>, until: Instant) {
         let question = Question {
             requests,
             reply_q: self.replies.address().to_string(),
@@ -278,8 +293,12 @@ impl Call<'_> {
         let Ok(body) = question.encode() else {
             return;
         };
-        let mut message = Outgoing::new(Destination::Fanout { topic }, body);
+        let mut message = Outgoing::new(whom.destination(), body);
         message.deadline = Some(until);
+        if let Whom::One { .. } = whom {
+            // Its queue may outlive everybody who asks.
+            message.expires = Some(self.deadline.saturating_duration_since(Instant::now()));
+        }
         if let Err(error) = self.driver.send(message).await {
             debug!(%error, "nobody was asked for replies that may be lost");
         }

@@ -1,14 +1,15 @@
-//! The last replies, kept for callers that ask again after the broker lost its queues.
+//! The last replies, kept for callers that ask again after the broker lost them.
 //!
-//! A reply that the broker had taken, and lost with the caller's queue, cannot be told from one that
-//! arrived. The caller sends its request again then, and the server knows it as a duplicate: instead of
+//! What is kept here the broker need not write to its disk: it writes only the replies that nobody else has. A reply that it
+//! had taken, and lost in a restart or with the caller's queue, cannot be told from one that arrived. The caller asks for it,
+//! or sends its request again then, and the server knows it as a duplicate: instead of
 //! running it twice, or leaving the caller without an answer, it sends the kept reply once more. At all
 //! other times duplicates are dropped in silence, as by the reference.
 //!
 //! A caller that asks again from another reply queue has lost the one it had: it is answered there at any time,
 //! also by a method that is still running.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use tokio::time::Instant;
 
 /// How many replies are kept at most, and how large all of them and one of them may be.
 const COUNT: usize = 4096;
-const TOTAL_BYTES: usize = 4 << 20;
-const LARGEST: usize = 64 << 10;
+const TOTAL_BYTES: usize = 8 << 20;
+const LARGEST: usize = 128 << 10;
 /// How many callers that moved before their requests were answered are remembered.
 const MOVED: usize = 1024;
 /// For how long after the broker came back without its queues callers may ask again.
@@ -33,7 +34,9 @@ pub(crate) struct RecentReplies {
     kept: VecDeque<Kept>,
     bytes: usize,
     /// Where callers wait now whose requests came again before they were answered.
-    moved: VecDeque<(UniqueId, String)>,
+    moved: HashMap<UniqueId, String>,
+    /// The same, in the order they asked.
+    moved_first: VecDeque<UniqueId>,
     asked_again_until: Option<Instant>,
 }
 
@@ -46,17 +49,17 @@ struct Kept {
 }
 
 impl RecentReplies {
-    /// Keeps a reply that goes to `queue`; the oldest make room for it.
+    /// Keeps a reply that goes to `queue`; the oldest make room for it. False if it is too large to be kept.
     pub(crate) fn keep(
         &mut self,
         request: UniqueId,
         queue: &str,
         reply: SealedReply,
         now: Instant,
-    ) {
+    ) -> bool {
         let size = reply.body().len();
         if size > LARGEST {
-            return;
+            return false;
         }
         self.bytes += size;
         self.kept.push_back(Kept {
@@ -67,10 +70,11 @@ impl RecentReplies {
         });
         while self.kept.len() > COUNT || self.bytes > TOTAL_BYTES {
             let Some(oldest) = self.kept.pop_front() else {
-                return;
+                break;
             };
             self.bytes -= oldest.reply.body().len();
         }
+        true
     }
 
     /// Notes that the broker lost its queues.
@@ -114,19 +118,21 @@ impl RecentReplies {
     }
 
     fn note_moved(&mut self, request: UniqueId, queue: &str) {
-        if self.moved.len() == MOVED {
-            self.moved.pop_front();
+        if self.moved.insert(request, queue.to_owned()).is_some() {
+            return;
         }
-        self.moved.push_back((request, queue.to_owned()));
+        self.moved_first.push_back(request);
+        if self.moved_first.len() > MOVED
+            && let Some(first) = self.moved_first.pop_front()
+        {
+            self.moved.remove(&first);
+        }
     }
 
     /// Where the caller of a request that ran waits now, if it asked again meanwhile.
     pub(crate) fn moved_to(&mut self, request: UniqueId) -> Option<String> {
-        if self.moved.is_empty() {
-            return None;
-        }
-        let at = self.moved.iter().rposition(|(id, _)| *id == request)?;
-        self.moved.remove(at).map(|(_, queue)| queue)
+        // Nearly always empty; an id that stays behind in the order does no harm.
+        self.moved.remove(&request)
     }
 }
 
@@ -165,15 +171,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded_in_number_and_size() {
         let mut recent = RecentReplies::default();
-        recent.keep(
-            UniqueId::from_random(1),
-            "q",
-            reply(LARGEST + 1),
-            Instant::now(),
-        );
+        let one = UniqueId::from_random(1);
+        assert!(!recent.keep(one, "q", reply(LARGEST + 1), Instant::now()));
         assert!(recent.kept.is_empty());
         for n in 0..2 * COUNT as u128 {
-            recent.keep(UniqueId::from_random(n), "q", reply(1), Instant::now());
+            assert!(recent.keep(UniqueId::from_random(n), "q", reply(1), Instant::now()));
         }
         assert_eq!(recent.kept.len(), COUNT);
         for n in 0..200 {
@@ -213,6 +215,9 @@ mod tests {
         for n in 0..2 * MOVED {
             recent.missed(UniqueId::from_random(100 + n as u128), "new", now);
         }
-        assert_eq!(recent.moved.len(), MOVED);
+        assert_eq!(
+            (recent.moved.len(), recent.moved_first.len()),
+            (MOVED, MOVED)
+        );
     }
 }

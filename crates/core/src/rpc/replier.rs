@@ -60,6 +60,14 @@ impl ReplyTo {
     }
 }
 
+/// A reply as it is handed to be sent.
+pub(crate) struct Letter {
+    /// What is sent.
+    pub(crate) reply: SealedReply,
+    /// Its server has it still, for a caller that asks: the bus need not keep it over a restart.
+    pub(crate) kept: bool,
+}
+
 /// The replies of one server.
 pub(crate) struct Replier {
     driver: Arc<dyn Driver>,
@@ -111,7 +119,8 @@ impl Replier {
 
     /// Sends a reply that was sent before, to a caller that asked for it and will ask again.
     pub(crate) async fn once_more(&self, to: &ReplyTo, reply: SealedReply) {
-        let sent = self.driver.send(self.outgoing(to, reply.body().clone()));
+        let again = self.outgoing(to, reply.into_body(), false);
+        let sent = self.driver.send(again);
         if let Err(fault) = sent.await {
             debug!(msg_id = to.msg_id(), error = %fault, "a reply was not sent again");
         }
@@ -122,7 +131,7 @@ impl Replier {
     pub(crate) async fn reply<W: Work>(
         &self,
         to: &ReplyTo,
-        reply: SealedReply,
+        letter: Letter,
         permit: Permit<W>,
         tried: impl FnOnce() + Send,
     ) -> Option<Permit<W>> {
@@ -140,13 +149,13 @@ impl Replier {
             permit: Some(permit),
             waiting: None,
         };
-        let sent = self.send_first(to, reply.body().clone(), &mut place).await;
-        match sent {
+        let first = self.outgoing(to, letter.reply.body().clone(), !letter.kept);
+        match self.send_first(first, &mut place).await {
             Ok(()) => tried(),
             Err(fault) if fault.kind() == ErrorKind::Undeliverable && !self.patience.is_zero() => {
                 tried();
                 place.release(&self.waiting);
-                self.offer_again(to, reply).await;
+                self.offer_again(to, letter).await;
             }
             Err(fault) if fault.kind() == ErrorKind::TooLarge => {
                 warn!(msg_id = to.msg_id(), error = %fault, "the reply is too large; the caller is told");
@@ -155,7 +164,8 @@ impl Replier {
                     format!("the reply cannot be sent: {fault}"),
                 ));
                 let sealed = ReplyBody::failure(&small).finish(to.msg_id(), unique_id());
-                if let Err(fault) = self.send_first(to, sealed.body().clone(), &mut place).await {
+                let small = self.outgoing(to, sealed.into_body(), true);
+                if let Err(fault) = self.send_first(small, &mut place).await {
                     self.give_up(to, &fault);
                 }
                 tried();
@@ -171,7 +181,8 @@ impl Replier {
     /// Sends one sign of life. False if there is nobody to see it.
     pub(crate) async fn heartbeat(&self, to: &ReplyTo, within: Duration) -> bool {
         let sealed = ReplyBody::heartbeat().finish(to.msg_id(), unique_id());
-        let mut message = self.outgoing(to, sealed.body().clone());
+        // The next one follows.
+        let mut message = self.outgoing(to, sealed.into_body(), false);
         message.deadline = Some(deadline_after(Instant::now(), within));
         match self.driver.send(message).await {
             Ok(()) => true,
@@ -185,7 +196,8 @@ impl Replier {
     /// Tells a caller where its call can be cancelled.
     pub(crate) async fn offer_cancellation(&self, to: &ReplyTo, at: &str, within: Duration) {
         let sealed = ReplyBody::taken(at).finish(to.msg_id(), unique_id());
-        let mut message = self.outgoing(to, sealed.into_body());
+        // Lost, the handler runs to its end.
+        let mut message = self.outgoing(to, sealed.into_body(), false);
         message.deadline = Some(deadline_after(Instant::now(), within));
         if let Err(fault) = self.driver.send(message).await {
             debug!(msg_id = to.msg_id(), error = %fault, "the caller was not told where to cancel");
@@ -195,11 +207,10 @@ impl Replier {
     /// Hands a reply to the driver; if that takes longer than a moment, releases the permit and waits.
     async fn send_first<'a, W: Work>(
         &'a self,
-        to: &ReplyTo,
-        body: Bytes,
+        message: Outgoing<'_>,
         place: &mut Place<'a, W>,
     ) -> Result<()> {
-        let mut send = self.driver.send(self.outgoing(to, body));
+        let mut send = self.driver.send(message);
         if let Poll::Ready(sent) = poll_once(&mut send).await {
             return sent;
         }
@@ -210,7 +221,7 @@ impl Replier {
     }
 
     /// Offers a reply until its queue is there or the patience ends.
-    async fn offer_again(&self, to: &ReplyTo, mut reply: SealedReply) {
+    async fn offer_again(&self, to: &ReplyTo, mut letter: Letter) {
         let give_up_at = deadline_after(Instant::now(), self.patience);
         let mut last = false;
         loop {
@@ -233,12 +244,9 @@ impl Replier {
             }
             last = self.stopping.load(Ordering::Acquire);
             // Wire: a new `_unique_id` for each attempt (spec section 9).
-            reply = reply.renew(unique_id());
-            match self
-                .driver
-                .send(self.outgoing(to, reply.body().clone()))
-                .await
-            {
+            letter.reply = letter.reply.renew(unique_id());
+            let again = self.outgoing(to, letter.reply.body().clone(), !letter.kept);
+            match self.driver.send(again).await {
                 Ok(()) => return,
                 Err(fault) if fault.kind() == ErrorKind::Undeliverable => {}
                 Err(fault) => {
@@ -249,11 +257,12 @@ impl Replier {
         }
     }
 
-    fn outgoing<'a>(&self, to: &'a ReplyTo, body: Bytes) -> Outgoing<'a> {
+    fn outgoing<'a>(&self, to: &'a ReplyTo, body: Bytes, persistent: bool) -> Outgoing<'a> {
         let mut message = Outgoing::new(Destination::Reply { queue: to.queue() }, body);
         message.deadline = Some(deadline_after(Instant::now(), self.limit));
         message.mandatory = self.mandatory;
         message.retry = Retry::Forever;
+        message.persistent = persistent;
         message
     }
 

@@ -24,7 +24,7 @@ use crate::rpc::failure::with_last_line;
 use crate::rpc::intake::{Accepted, Acknowledge, Admitted, Intake, regular_id, reply_to};
 use crate::rpc::panics::caught;
 use crate::rpc::recent::RecentReplies;
-use crate::rpc::replier::{Replier, ReplyTo};
+use crate::rpc::replier::{Letter, Replier, ReplyTo};
 use crate::server::executor::Executor;
 use crate::server::permit::Permit;
 use crate::server::threads::Threads;
@@ -176,8 +176,11 @@ impl<D: Dispatch> Service<D> {
             self.replier.once_more(to, reply)
         });
         join_all(others).await;
-        let last = last.renew(unique_id());
-        self.replier.reply(&to, last, permit, || {}).await
+        let letter = Letter {
+            reply: last.renew(unique_id()),
+            kept: true,
+        };
+        self.replier.reply(&to, letter, permit, || {}).await
     }
 
     /// Shows the caller that the method is still running, until the guard goes (spec section 11).
@@ -257,15 +260,16 @@ impl<D: Dispatch> Work for Service<D> {
             return Some(permit);
         };
         let reply = body.finish(to.msg_id(), unique_id());
+        let mut kept = false;
         if let Some(id) = id {
             let mut recent = lock(&self.recent);
             if let Some(queue) = recent.moved_to(id) {
                 to = ReplyTo::new(&queue, to.msg_id());
             }
-            recent.keep(id, to.queue(), reply.clone(), Instant::now());
+            kept = recent.keep(id, to.queue(), reply.clone(), Instant::now());
         }
         self.replier
-            .reply(&to, reply, permit, settle)
+            .reply(&to, Letter { reply, kept }, permit, settle)
             .instrument(span)
             .await
     }

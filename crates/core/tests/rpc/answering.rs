@@ -36,6 +36,7 @@ async fn a_reply_too_large_for_the_bus_is_replaced_by_a_small_failure() {
         "\"a very long text\""
     );
     let told = driver.next_sent().await;
+    assert!(told.persistent, "it is not what its server keeps");
     assert_eq!(told.text("_msg_id"), "m1");
     assert!(
         class_and_message(&told)
@@ -162,6 +163,65 @@ async fn a_call_without_a_reply_queue_runs_and_answers_nobody() {
         (desk.ended.load(Ordering::SeqCst), driver.sent_count()),
         (1, 0)
     );
+}
+
+/// What a server gives again when it is asked, the broker need not write to its disk.
+#[tokio::test(start_paused = true)]
+async fn a_reply_has_to_outlive_the_broker_only_if_its_server_does_not_keep_it() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let _server = server(&driver, &desk).await;
+    let small = r#""args": {"value": 7}"#.to_owned();
+    let large = format!(r#""args": {{"value": "{}"}}"#, "x".repeat(1 << 20));
+    let (drawn, foreign) = ("0f".repeat(16), "unique-m1");
+    for (args, id, persistent) in [
+        (&small, &*drawn, false),
+        (&large, &*"1e".repeat(16), true),
+        // Nobody can ask for it: it is not known by such an id.
+        (&small, foreign, true),
+    ] {
+        let ids = format!(r#""_msg_id": "m1", "_reply_q": "reply_x", "_unique_id": "{id}""#);
+        driver.deliver(request("echo", &format!("{args}, {ids}")));
+        assert_eq!(driver.next_sent().await.persistent, persistent, "{id}");
+    }
+    // The same reply again, to the same caller: it asks from another queue.
+    let moved =
+        format!(r#"{small}, "_msg_id": "m1", "_reply_q": "reply_y", "_unique_id": "{drawn}""#);
+    driver.deliver(request("echo", &moved));
+    let again = driver.next_sent().await;
+    assert_eq!(
+        (&*again.to, again.persistent),
+        ("reply queue reply_y", false)
+    );
+    // A sign of life is followed by another.
+    driver.deliver(call("hold", "m2", r#""_timeout": 3"#));
+    let beat = driver.next_sent().await;
+    assert_eq!(beat.message().get("ending"), Some(&Value::Bool(false)));
+    assert!(!beat.persistent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_waits_for_its_queue_stays_what_it_was() {
+    let driver = Scripted::new();
+    driver.answer(|_| Some(Err(fault(ErrorKind::Undeliverable))));
+    let _server = server(&driver, &Desk::new()).await;
+    let ids = format!(
+        r#""_msg_id": "m1", "_reply_q": "reply_x", "_unique_id": "{}""#,
+        "0f".repeat(16)
+    );
+    driver.deliver(request("echo", &ids));
+    for _ in 0..3 {
+        assert!(!driver.next_sent().await.persistent);
+    }
+    driver.deliver(call("echo", "m2", ""));
+    for _ in 0..3 {
+        let mut sent = driver.next_sent().await;
+        while sent.text("_msg_id") != "m2" {
+            sent = driver.next_sent().await;
+        }
+        assert!(sent.persistent);
+    }
 }
 
 #[tokio::test(start_paused = true)]

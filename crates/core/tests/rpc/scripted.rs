@@ -26,6 +26,7 @@ pub struct Sent {
     pub expires: Option<Duration>,
     pub deadline: Option<Instant>,
     pub retry: Retry,
+    pub persistent: bool,
     pub at: Instant,
     verdict: Arc<Mutex<Option<oneshot::Sender<Result<()>>>>>,
 }
@@ -280,6 +281,7 @@ impl Driver for Scripted {
                 expires: message.expires,
                 deadline: message.deadline,
                 retry: message.retry,
+                persistent: message.persistent,
                 at: Instant::now(),
                 verdict: Arc::new(Mutex::new(Some(verdict))),
             };

@@ -5,7 +5,8 @@
 //! anew by whichever server is first. The canary is declared by this driver alone, beside its first subscription, and
 //! is held by a consumer: if it is missing on a new connection, the node it was on has lost its transient queues.
 //!
-//! Needed only while topic queues are transient and the broker takes transient queues.
+//! Needed only while topic queues are transient and the broker takes transient queues. Where there is none, nobody knows
+//! whether a broker that is back was restarted, and with it lost the messages it did not write to its disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,8 @@ struct State {
     seen: u64,
     /// The connection on which it was found missing last.
     missing: u64,
+    /// The connection on which it had nothing to tell last: it had not been there before, or was not seen in time.
+    mute: u64,
     placed: bool,
     /// The broker does not let us have one.
     refused: bool,
@@ -80,13 +83,17 @@ impl Canary {
         };
         let Ok(looked) = timeout(LIMIT, look).await else {
             tracing::debug!(queue = self.name, "the canary was not seen in time");
-            (state.seen, state.placed) = (session.generation, false);
+            (state.seen, state.mute, state.placed) =
+                (session.generation, session.generation, false);
             return Ok(());
         };
         match looked {
             Ok((channel, missing)) => {
                 if missing {
                     state.missing = session.generation;
+                }
+                if !placed {
+                    state.mute = session.generation;
                 }
                 facts.transient_taken();
                 state.placed = true;
@@ -129,6 +136,12 @@ impl Canary {
     /// for on.
     pub(crate) async fn missed_since(&self, generation: u64) -> bool {
         self.state.lock().await.missing > generation
+    }
+
+    /// Whether it tells what the broker lost between the connection `generation` and `session`.
+    pub(crate) async fn tells(&self, generation: u64, session: &Session) -> bool {
+        let state = self.state.lock().await;
+        !state.refused && state.seen >= session.generation && state.mute <= generation
     }
 
     /// Takes it away, as far as the broker answers within `limit`.

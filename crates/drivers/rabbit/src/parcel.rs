@@ -27,6 +27,8 @@ pub(crate) struct Parcel<'a> {
     pub(crate) expiration: Option<u64>,
     /// Its sender decides what to do when the connection is lost before the confirmation.
     pub(crate) tell_unconfirmed: bool,
+    /// The broker must keep it over a restart.
+    pub(crate) persistent: bool,
 }
 
 /// How a message is published this time.
@@ -117,8 +119,39 @@ impl Parcel<'_> {
         }
     }
 }
-/// The properties of every message, byte for byte the reference's (spec section 5).
-pub(crate) fn properties(compression: Option<Compression>) -> EncodedProperties {
+
+/// The properties of messages, written once.
+pub(crate) struct Wrappings {
+    persistent: EncodedProperties,
+    transient: EncodedProperties,
+}
+
+impl Wrappings {
+    /// Those of messages that are compressed like this.
+    pub(crate) fn new(compression: Option<Compression>) -> Self {
+        Self {
+            persistent: properties(compression, PERSISTENT),
+            transient: properties(compression, TRANSIENT),
+        }
+    }
+
+    /// Those of a message which the broker must keep over a restart, or need not.
+    pub(crate) fn of(&self, persistent: bool) -> &EncodedProperties {
+        if persistent {
+            &self.persistent
+        } else {
+            &self.transient
+        }
+    }
+}
+
+/// `delivery_mode` of a message that the broker writes to its disk, where its queue is durable,
+const PERSISTENT: u8 = 2;
+/// and of one that it need not write.
+const TRANSIENT: u8 = 1;
+
+/// Byte for byte the reference's, which knows persistent ones only (spec section 5).
+fn properties(compression: Option<Compression>, delivery_mode: u8) -> EncodedProperties {
     let mut headers = Table::new();
     if let Some(compression) = compression {
         headers.insert("compression", compression.header());
@@ -127,7 +160,7 @@ pub(crate) fn properties(compression: Option<Compression>) -> EncodedProperties 
         .content_type("application/json")
         .content_encoding("utf-8")
         .headers(headers)
-        .delivery_mode(2)
+        .delivery_mode(delivery_mode)
         .priority(0)
         .build()
         .expect("these few short properties fit into any frame")

@@ -55,7 +55,11 @@ impl Plain {
                 message.body = request.body;
             }
             Destination::Reply { .. } => match reply(&message.body)? {
-                Some(body) => message.body = body,
+                Some(body) => {
+                    message.body = body;
+                    // Callers of that wire ask for nothing twice, and have always got it so.
+                    message.persistent = true;
+                }
                 // A sign of life; callers do not know them.
                 None => return Ok(()),
             },

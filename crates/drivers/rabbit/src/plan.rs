@@ -138,6 +138,11 @@ impl Plan {
         }
     }
 
+    /// Whether it has a queue that outlives a broker with some of its messages only: transient ones are lost with it.
+    pub(crate) fn may_lose_transient(&self, facts: &Facts) -> bool {
+        self.is_replies() && facts.layout(&self.config).private_classic_durable()
+    }
+
     /// Whether the loss of the broker's transient queues concerns this subscription.
     pub(crate) fn needs_canary(&self, facts: &Facts) -> bool {
         let layout = facts.layout(&self.config);
@@ -158,6 +163,8 @@ pub(crate) struct Losses {
     pub(crate) transient: bool,
     /// Its name: another one was taken.
     pub(crate) renamed: bool,
+    /// Perhaps what was not written to a disk: nothing tells whether the broker was restarted.
+    pub(crate) perhaps: bool,
 }
 
 impl Losses {
@@ -225,6 +232,15 @@ mod tests {
     }
 
     #[test]
+    fn only_a_durable_classic_reply_queue_outlives_messages_that_stood_in_it() {
+        let facts = Facts::default();
+        assert!(plan(&[]).may_lose_transient(&facts));
+        assert!(plan(&[("rabbit_quorum_queue", "1")]).may_lose_transient(&facts));
+        assert!(!plan(&[("private_queues", "reference")]).may_lose_transient(&facts));
+        assert!(!plan(&[("rabbit_transient_quorum_queue", "1")]).may_lose_transient(&facts));
+    }
+
+    #[test]
     fn what_was_lost_concerns_servers_and_callers_differently() {
         let none = Losses::default();
         let cases = [
@@ -249,6 +265,14 @@ mod tests {
             (
                 Losses {
                     renamed: true,
+                    ..none
+                },
+                false,
+                false,
+            ),
+            (
+                Losses {
+                    perhaps: true,
                     ..none
                 },
                 false,

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oslo_messaging_amqp::{
-    Channel, Confirmation, EncodedProperties, Error as AmqpError, ErrorKind as AmqpKind, Publish,
+    Channel, Confirmation, Error as AmqpError, ErrorKind as AmqpKind, Publish,
 };
 use oslo_messaging_core::driver::{Destination, Outgoing, Retry};
 use oslo_messaging_core::error::{Error, ErrorKind, Result};
@@ -29,7 +29,7 @@ use crate::exchanges::Exchanges;
 use crate::facts::Facts;
 use crate::lane::{Lane, LaneKind, LaneSlot, Progress, is_blocked, wait_while_blocked};
 use crate::lock::lock;
-use crate::parcel::{Failed, Fault, Parcel, Way, limit_in, milliseconds, pause, properties};
+use crate::parcel::{Failed, Fault, Parcel, Way, Wrappings, limit_in, milliseconds, pause};
 use crate::pulse::Pulse;
 use crate::window::Windows;
 
@@ -48,7 +48,7 @@ pub(crate) struct Publisher {
     link: Arc<Link>,
     config: Arc<RabbitConfig>,
     control_exchange: String,
-    properties: EncodedProperties,
+    wrappings: Wrappings,
     lanes: [LaneSlot; 3],
     exchanges: Exchanges,
     facts: Arc<Facts>,
@@ -69,7 +69,7 @@ impl Publisher {
         facts: Arc<Facts>,
         pulse: Arc<Pulse>,
     ) -> Self {
-        let properties = properties(config.kombu_compression);
+        let wrappings = Wrappings::new(config.kombu_compression);
         Self {
             limit: AtomicUsize::new(config.max_message_size as usize),
             exchanges: Exchanges::new(&config, &facts),
@@ -79,7 +79,7 @@ impl Publisher {
             link,
             config,
             control_exchange,
-            properties,
+            wrappings,
             lanes: Default::default(),
             alone: AsyncMutex::default(),
         }
@@ -154,6 +154,7 @@ impl Publisher {
             mandatory: self.is_mandatory(message),
             expiration: message.expires.map(milliseconds),
             tell_unconfirmed: message.tell_unconfirmed,
+            persistent: message.persistent,
         })
     }
 
@@ -359,7 +360,7 @@ impl Publisher {
             exchange: parcel.address.exchange.name(),
             routing_key: &parcel.address.routing_key,
             mandatory: way.mandatory,
-            properties: &self.properties,
+            properties: self.wrappings.of(parcel.persistent),
             expiration: parcel.expiration,
         };
         loop {

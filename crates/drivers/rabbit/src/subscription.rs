@@ -209,7 +209,7 @@ impl SubscriptionTask {
         });
         if losses.emptied && self.plan.is_replies() && !recreated {
             self.inbox.handle_event(ListenerEvent::Emptied);
-        } else if history.haunted {
+        } else if history.haunted || losses.perhaps {
             self.inbox.handle_event(ListenerEvent::Astray);
         }
         self.inbox

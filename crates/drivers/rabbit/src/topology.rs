@@ -52,6 +52,11 @@ impl<'a> Layout<'a> {
             || self.config.private_queues == PrivateQueues::Classic
     }
 
+    /// Whether they are classic queues that do: a quorum queue keeps every message, a transient one is lost itself.
+    pub(crate) fn private_classic_durable(self) -> bool {
+        self.private_durable() && !self.config.rabbit_transient_quorum_queue
+    }
+
     /// Wire: peers declare this exchange too, so `private_queues` does not matter (spec 4.2).
     fn fanout_exchange_durable(self) -> bool {
         self.config.rabbit_transient_quorum_queue

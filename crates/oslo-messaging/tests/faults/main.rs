@@ -5,6 +5,7 @@ mod common;
 
 mod cuts;
 mod load;
+mod replies;
 mod restart;
 
 use std::time::Duration;

@@ -139,6 +139,10 @@ impl SubscriptionTask {
                 history.losses.transient |= missed;
             }
             let same_connection = history.generation == session.generation;
+            if !same_connection && self.plan.may_lose_transient(&census.facts) {
+                let told = census.canary.tells(history.generation, session).await;
+                history.losses.perhaps |= !told;
+            }
             let missing = missing(connection, &self.spec).await?;
             // A new name has no queue yet.
             let renamed = history.losses.renamed;

@@ -142,14 +142,18 @@ async fn properties_of_a_message_are_those_of_the_reference() {
     )
     .await
     .unwrap();
-    for expiration in [Some("2500"), None] {
+    // One that its sender has as well: it need not be written to a disk.
+    let mut kept_elsewhere = message(Destination::Reply { queue: "reply_x" }, "{}");
+    kept_elsewhere.persistent = false;
+    send(&driver, kept_elsewhere).await.unwrap();
+    for (expiration, mode) in [(Some("2500"), 2), (None, 2), (None, 1)] {
         let properties = within(seen.recv()).await.unwrap().properties;
         assert_eq!(properties.content_type(), Some("application/json"));
         assert_eq!(properties.content_encoding(), Some("utf-8"));
         assert_eq!(properties.headers(), Some(amqp::Table::new()));
         assert_eq!(
             (properties.delivery_mode(), properties.priority()),
-            (Some(2), Some(0))
+            (Some(mode), Some(0))
         );
         assert_eq!(properties.expiration(), expiration);
         let others = [

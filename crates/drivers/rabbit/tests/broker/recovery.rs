@@ -237,6 +237,38 @@ async fn no_unconfirmed_message_is_lost_when_connections_are_cut_under_load() {
     within(sender.close()).await;
 }
 
+/// A cut connection takes no message away, and where a canary tells so, nobody asks for replies.
+#[tokio::test]
+async fn replies_are_in_doubt_after_a_cut_only_where_no_canary_tells_that_the_broker_stayed() {
+    let test = "replies_are_in_doubt_after_a_cut_only_where_no_canary_tells";
+    let Some(vhost) = vhost_or_skip(test).await else {
+        return;
+    };
+    for (query, doubted) in [
+        ("", transient_refused()),
+        ("amqp_durable_queues=true", true),
+        ("rabbit_transient_quorum_queue=true", false),
+    ] {
+        let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+        let driver = driver(&format!("{}?{query}", vhost.url_through(proxy.port())));
+        let (_replies, answers) = listen(&driver, Subscription::Replies).await.unwrap();
+        for _ in 0..2 {
+            proxy.cut();
+            assert!(matches!(answers.event().await, ListenerEvent::Interrupted));
+            if doubted {
+                let told = answers.event().await;
+                assert!(matches!(told, ListenerEvent::Astray), "{query}: {told:?}");
+            }
+            let told = answers.event().await;
+            assert!(
+                matches!(told, ListenerEvent::Restored { recreated: false }),
+                "{query}: {told:?}"
+            );
+        }
+        within(driver.close()).await;
+    }
+}
+
 #[tokio::test]
 async fn a_cut_connection_is_back_soon_with_all_subscriptions_under_their_names() {
     let Some(vhost) = vhost_or_skip("a_cut_connection_is_back_soon_with_all_subscriptions").await

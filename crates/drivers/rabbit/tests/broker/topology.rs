@@ -277,8 +277,8 @@ fn driver_with_reference(vhost: &Vhost) -> oslo_messaging_rabbit::driver::Rabbit
 }
 
 #[tokio::test]
-async fn after_a_restart_replies_are_still_there_and_lost_transient_topics_are_told() {
-    let test = "after_a_restart_replies_are_still_there_and_lost_transient_topics_are_told";
+async fn after_a_restart_persistent_replies_are_still_there_and_what_may_be_lost_is_told() {
+    let test = "after_a_restart_persistent_replies_are_still_there_and_what_may_be_lost_is_told";
     let Some(mut node) = Node::boot_or_skip(test).await else {
         return;
     };
@@ -292,6 +292,9 @@ async fn after_a_restart_replies_are_still_there_and_lost_transient_topics_are_t
     let queue = kept.address().unwrap().to_owned();
     let to = Destination::Reply { queue: &queue };
     send(&transient, mandatory(to, "stands")).await.unwrap();
+    let mut kept_elsewhere = mandatory(to, "goes");
+    kept_elsewhere.persistent = false;
+    send(&transient, kept_elsewhere).await.unwrap();
     node.kill().await.unwrap();
     assert!(matches!(steady.event().await, ListenerEvent::Interrupted));
     node.start().await.unwrap();
@@ -300,6 +303,8 @@ async fn after_a_restart_replies_are_still_there_and_lost_transient_topics_are_t
         !transient_refused(),
         "transient topics are lost with the node"
     );
+    // Beside durable topics no canary tells of a restart.
+    assert!(matches!(steady.event().await, ListenerEvent::Astray));
     assert!(!steady.restored().await, "durable topics are not");
     let depth = node
         .create_vhost("other")
