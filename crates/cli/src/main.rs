@@ -25,7 +25,8 @@ use crate::args::{Args, Command, Global};
 use crate::commands::{bench, call, cast, config, demo, listen, notify, ping, serve};
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
-use crate::settings::{Environment, Resolver};
+use crate::settings::Resolver;
+use crate::settings::environment::{self, Environment};
 
 fn main() -> ExitCode {
     let typed = match Args::of(std::env::args_os()) {
@@ -41,7 +42,10 @@ fn main() -> ExitCode {
         }
     };
     let environment = Environment::of_process(output::terminals());
-    let output = Arc::new(Output::new(settings::manner(&typed.global, &environment)));
+    let output = Arc::new(Output::new(environment::manner(
+        &typed.global,
+        &environment,
+    )));
     let ended = start_logs(&typed, &environment)
         .and_then(|()| run(typed.global, typed.command, &environment, &output));
     match (ended, output.fault()) {
@@ -102,7 +106,7 @@ fn run(
 
 fn start_logs(typed: &Args, environment: &Environment) -> Result<(), Problem> {
     let is_server = matches!(typed.command, Command::Serve(_) | Command::Listen(_));
-    let filter = settings::log_filter(&typed.global, environment, is_server);
+    let filter = environment::log_filter(&typed.global, environment, is_server);
     let filter = EnvFilter::try_new(&filter).map_err(|fault| {
         Problem::usage(format!(
             "{} cannot be read: {fault}",
@@ -111,7 +115,7 @@ fn start_logs(typed: &Args, environment: &Environment) -> Result<(), Problem> {
     })?;
     output::start_logs(
         filter,
-        settings::manner(&typed.global, environment).color_errors,
+        environment::manner(&typed.global, environment).color_errors,
     );
     Ok(())
 }

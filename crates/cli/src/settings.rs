@@ -4,24 +4,24 @@
 //! that is wrong with the words is found before anything is connected.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::time::Duration;
 
 use oslo_messaging::config::{ConfigBuilder, Origin};
 use oslo_messaging::driver::Retry;
-use oslo_messaging::{
-    ConnectOptions, Context, NotificationFilter, Priority, RawJson, Target, TransportUrl, Version,
-};
+use oslo_messaging::{ConnectOptions, Context, RawJson, Target, TransportUrl, Version};
 
 use crate::answers::Answers;
 use crate::args;
 use crate::bus::caller_options;
 use crate::exit::{Problem, URL_FORM};
 use crate::files::read_file;
-use crate::output::{Format, Manner};
+use crate::settings::environment::Environment;
 use crate::values::Arguments;
 
 pub(crate) mod bench;
+pub(crate) mod environment;
+pub(crate) mod notifications;
 
 /// The environment variable with the transport URL.
 pub(crate) const URL_VARIABLE: &str = "OSLO_TRANSPORT_URL";
@@ -29,80 +29,6 @@ pub(crate) const URL_VARIABLE: &str = "OSLO_TRANSPORT_URL";
 pub(crate) const URL_OPTION_VARIABLE: &str = "OS_DEFAULT__TRANSPORT_URL";
 /// The environment variable with the filter of log lines.
 pub(crate) const LOG_VARIABLE: &str = "OMSG_LOG";
-
-/// What the environment says, read once.
-#[derive(Default)]
-pub(crate) struct Environment {
-    url: Option<String>,
-    /// The variables `OS_<GROUP>__<OPTION>`.
-    options: Vec<(String, String)>,
-    log: Option<String>,
-    no_color: bool,
-    /// Whether standard output and standard error are terminals.
-    terminals: (bool, bool),
-}
-
-impl Environment {
-    /// The environment of this process.
-    pub(crate) fn of_process(terminals: (bool, bool)) -> Self {
-        let filled = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self {
-            url: filled(URL_VARIABLE),
-            options: std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
-                .filter(|(name, _)| name.starts_with("OS_") && name.contains("__"))
-                .collect(),
-            log: filled(LOG_VARIABLE),
-            no_color: filled("NO_COLOR").is_some()
-                || filled("TERM").is_some_and(|term| term == "dumb"),
-            terminals,
-        }
-    }
-}
-
-/// How to print.
-pub(crate) fn manner(global: &args::Global, environment: &Environment) -> Manner {
-    let wants = |is_terminal: bool| match global.color {
-        args::Color::Always => true,
-        args::Color::Never => false,
-        args::Color::Auto => is_terminal && !environment.no_color,
-    };
-    Manner {
-        format: if global.json {
-            Format::Json
-        } else {
-            Format::Text
-        },
-        color: wants(environment.terminals.0),
-        color_errors: wants(environment.terminals.1),
-        spread: environment.terminals.0,
-        quiet: global.quiet,
-    }
-}
-
-/// Which log lines to print: `OMSG_LOG` if it is set, else by `-v` and `-q`.
-///
-/// A server runs unattended, so it warns unless told otherwise; the others report what went wrong as their result.
-pub(crate) fn log_filter(
-    global: &args::Global,
-    environment: &Environment,
-    is_server: bool,
-) -> String {
-    if let Some(filter) = &environment.log {
-        return filter.clone();
-    }
-    let level = match (global.quiet, global.verbose) {
-        (true, _) => "off",
-        (_, 0) if is_server => "warn",
-        (_, 0) => "error",
-        (_, 1) => "info",
-        (_, 2) => "debug",
-        _ => "trace",
-    };
-    level.to_owned()
-}
 
 /// `omsg demo`
 pub(crate) struct Demo {
@@ -160,54 +86,6 @@ pub(crate) struct Ping {
     pub(crate) timeout: Duration,
     pub(crate) count: u32,
     pub(crate) interval: Duration,
-}
-
-/// Payloads of notifications.
-pub(crate) enum Payloads {
-    /// This one.
-    One(RawJson),
-    /// One for each line of this file, or of standard input.
-    Lines(Option<PathBuf>),
-}
-
-/// `omsg notify`
-pub(crate) struct Notify {
-    pub(crate) url: TransportUrl,
-    pub(crate) options: ConnectOptions,
-    pub(crate) topics: Vec<String>,
-    pub(crate) event_type: String,
-    pub(crate) payloads: Payloads,
-    pub(crate) publisher_id: String,
-    pub(crate) priority: Priority,
-    pub(crate) driver: String,
-    pub(crate) context: Context,
-    pub(crate) timeout: Duration,
-    pub(crate) retry: Retry,
-}
-
-/// With whom a listener shares.
-pub(crate) enum Share {
-    /// With nobody: a pool of its own, of this name.
-    Own(String),
-    /// With the members of this pool.
-    Pool(String),
-    /// With all listeners that have no pool.
-    Without,
-}
-
-/// `omsg listen`
-pub(crate) struct Listen {
-    pub(crate) url: TransportUrl,
-    pub(crate) options: ConnectOptions,
-    pub(crate) topics: Vec<String>,
-    pub(crate) targets: Vec<Target>,
-    pub(crate) priorities: Vec<Priority>,
-    pub(crate) filter: NotificationFilter,
-    pub(crate) share: Share,
-    pub(crate) count: Option<u64>,
-    pub(crate) duration: Option<Duration>,
-    pub(crate) since: Option<SystemTime>,
-    pub(crate) timeout: Duration,
 }
 
 /// `omsg config`
@@ -388,95 +266,6 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    /// Resolves `omsg notify`; reads the file of a payload.
-    pub(crate) fn notify(&self, typed: args::Notify) -> Result<Notify, Problem> {
-        let url = self.notification_url()?;
-        let publisher_id = match typed.publisher_id {
-            Some(given) => given,
-            None => format!("omsg.{}", host_name()?),
-        };
-        let payloads = match (typed.payload.as_deref(), typed.lines) {
-            (_, Some(file)) => Payloads::Lines(Some(file)),
-            (Some("-") | None, None) => Payloads::Lines(None),
-            (Some(text), None) => Payloads::One(payload(text)?),
-        };
-        let topics = typed.topics.split(',');
-        let topics = topics.map(|topic| required("TOPIC", topic.to_owned()));
-        let topics = topics.collect::<Result<Vec<_>, _>>()?;
-        Ok(Notify {
-            url,
-            options: caller_options(&self.config),
-            topics,
-            event_type: required("EVENT_TYPE", typed.event_type)?,
-            payloads,
-            publisher_id,
-            priority: priority(&typed.priority)?,
-            driver: typed.driver,
-            context: context(typed.context.as_deref())?,
-            timeout: typed.timeout,
-            retry: retry(typed.retry),
-        })
-    }
-
-    /// Resolves `omsg listen`.
-    pub(crate) fn listen(&self, typed: args::Listen) -> Result<Listen, Problem> {
-        let url = self.notification_url()?;
-        let mut filter = NotificationFilter::new();
-        let unreadable = |fault: oslo_messaging::Error| Problem::usage(fault.to_string());
-        if let Some(pattern) = &typed.event_type {
-            filter = filter.event_type(pattern).map_err(unreadable)?;
-        }
-        if let Some(pattern) = &typed.publisher_id {
-            filter = filter.publisher_id(pattern).map_err(unreadable)?;
-        }
-        for rule in &typed.payload {
-            let Some((key, pattern)) = rule.split_once('=') else {
-                return Err(Problem::usage(format!(
-                    "--where {rule}: it is no KEY=REGEX"
-                )));
-            };
-            filter = filter.payload(key, pattern).map_err(unreadable)?;
-        }
-        let priorities = match typed.priority.is_empty() {
-            true => Ok(Priority::ALL.to_vec()),
-            false => typed.priority.iter().map(|name| priority(name)).collect(),
-        };
-        let share = match (typed.pool, typed.take) {
-            (Some(name), _) => Share::Pool(required("--pool", name)?),
-            (None, true) => Share::Without,
-            (None, false) => Share::Own(format!("omsg-{:016x}", fastrand::u64(..))),
-        };
-        let mut targets = Vec::new();
-        for topic in &typed.topics {
-            targets.push(target(topic.clone(), typed.exchange.clone())?);
-        }
-        let since = typed.since.map(|ago| SystemTime::now().checked_sub(ago));
-        Ok(Listen {
-            url,
-            options: caller_options(&self.config),
-            topics: typed.topics,
-            targets,
-            priorities: priorities?,
-            filter,
-            share,
-            count: typed.count,
-            duration: typed.duration,
-            since: since.map(|since| since.unwrap_or(SystemTime::UNIX_EPOCH)),
-            timeout: typed.timeout,
-        })
-    }
-
-    /// The URL of the bus for notifications: given, else configured.
-    fn notification_url(&self) -> Result<TransportUrl, Problem> {
-        let configured = self
-            .config
-            .origin("oslo_messaging_notifications", "transport_url");
-        if self.given_url().is_none() && configured.is_set() {
-            return Ok(self.config.notification_transport_url().clone());
-        }
-        self.url()
-    }
-
     fn message(&self, typed: args::Message) -> Result<Message, Problem> {
         let url = self.url()?;
         let mut target = target(typed.topic, typed.exchange)?;
@@ -597,24 +386,6 @@ fn context(typed: Option<&str>) -> Result<Context, Problem> {
     };
     let json = RawJson::from_text(text).map_err(|fault| bad(fault.to_string()))?;
     Context::from_value(&json).map_err(|_| bad("it is JSON of another kind".to_owned()))
-}
-
-fn priority(typed: &str) -> Result<Priority, Problem> {
-    typed
-        .parse::<Priority>()
-        .map_err(|fault| Problem::usage(format!("--priority: {fault}")))
-}
-
-/// Reads a payload: JSON, a string where it is none, or `@` and the name of a file that holds JSON.
-fn payload(typed: &str) -> Result<RawJson, Problem> {
-    if let Some(file) = typed.strip_prefix('@') {
-        let text = read_file(Path::new(file), "PAYLOAD")?;
-        return RawJson::from_text(text)
-            .map_err(|fault| Problem::usage(format!("PAYLOAD: {file} holds no JSON: {fault}")));
-    }
-    RawJson::from_text(typed).or_else(|_| {
-        RawJson::from_value(typed).map_err(|fault| Problem::usage(format!("PAYLOAD: {fault}")))
-    })
 }
 
 fn host_name() -> Result<String, Problem> {

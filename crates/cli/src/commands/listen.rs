@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::bus;
 use crate::exit::{Exit, Problem};
 use crate::output::{Output, Record, Text};
-use crate::settings::{Listen, Share};
+use crate::settings::notifications::{Listen, Share};
 use crate::signals::Signals;
 use crate::values::clean_line;
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::bus;
 use crate::exit::{Exit, Problem};
 use crate::output::{Output, Record, Text};
-use crate::settings::{Notify, Payloads};
+use crate::settings::notifications::{Notify, Payloads};
 
 /// Lines read ahead of the bus.
 const AHEAD: usize = 64;

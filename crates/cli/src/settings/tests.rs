@@ -3,6 +3,7 @@
 use super::*;
 use crate::args::{Args, Command};
 use crate::exit::Exit;
+use crate::settings::environment::log_filter;
 
 fn environment(url: Option<&str>) -> Environment {
     Environment {
