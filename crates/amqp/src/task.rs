@@ -251,6 +251,8 @@ impl<R: AsyncRead + Unpin> Task<R> {
             }
         }
         self.shared.lock().take_wakers(&mut self.wakers);
+        // One that asked for several things is one to run.
+        self.wakers.dedup_by(|one, other| one.will_wake(other));
         busy += self.wakers.len();
         self.wakers.drain(..).for_each(Waker::wake);
         if let Some(error) = reason {

@@ -209,7 +209,7 @@ pub(crate) fn answer(frame: &AMQPFrame) -> Option<AMQPFrame> {
             };
             AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok))
         }
-        AMQPClass::Queue(queue::AMQPMethod::Bind(_)) => {
+        AMQPClass::Queue(queue::AMQPMethod::Bind(bind)) if !bind.nowait => {
             AMQPClass::Queue(queue::AMQPMethod::BindOk(queue::BindOk {}))
         }
         AMQPClass::Queue(queue::AMQPMethod::Delete(_)) => {

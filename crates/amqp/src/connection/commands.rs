@@ -14,6 +14,7 @@ use crate::connection::{Engine, LATER, LATER_MOST, Phase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{ServerProperties, Tuned};
 use crate::methods::{Confirmation, Publish};
+use crate::slots::Slots;
 use crate::table::Table;
 
 impl Engine {
@@ -99,6 +100,38 @@ impl Engine {
         arguments: Option<&Table>,
         then: Then,
     ) -> Result<u32> {
+        let (channel, calls) = self.put_method(index, method, arguments)?;
+        match then {
+            Then::Close => channel.phase = ChannelPhase::Closing,
+            Then::Confirm => channel.confirms.enable(),
+            _ => {}
+        }
+        let call = calls.insert();
+        channel.calls.push_back(Pending {
+            answer: answer_to(method),
+            call: Some(call),
+            then,
+        });
+        Ok(call)
+    }
+
+    /// Sends a method that asks for no answer.
+    pub(crate) fn tell(
+        &mut self,
+        index: u32,
+        method: &AMQPClass,
+        arguments: Option<&Table>,
+    ) -> Result<()> {
+        self.put_method(index, method, arguments).map(drop)
+    }
+
+    /// Encodes a method of an open channel into the output; the channel, and where calls wait.
+    fn put_method(
+        &mut self,
+        index: u32,
+        method: &AMQPClass,
+        arguments: Option<&Table>,
+    ) -> Result<(&mut ChannelState, &mut Slots<Result<Answer>>)> {
         self.check_open()?;
         let channel = self.channels[index as usize].as_mut().ok_or_else(gone)?;
         channel.check_open()?;
@@ -113,18 +146,7 @@ impl Engine {
             ));
         }
         written?;
-        match then {
-            Then::Close => channel.phase = ChannelPhase::Closing,
-            Then::Confirm => channel.confirms.enable(),
-            _ => {}
-        }
-        let call = self.calls.insert();
-        channel.calls.push_back(Pending {
-            answer: answer_to(method),
-            call: Some(call),
-            then,
-        });
-        Ok(call)
+        Ok((channel, &mut self.calls))
     }
 
     /// Looks for the answer to a call.

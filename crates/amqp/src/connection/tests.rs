@@ -17,7 +17,7 @@ use crate::options::{ConnectOptions, Login};
 use crate::properties::EncodedProperties;
 use crate::table::Table;
 use crate::testing::{
-    Pair, ack, channel_close, connection_close, consume_ok, content, deliver, encode, nack,
+    Pair, ack, answer, channel_close, connection_close, consume_ok, content, deliver, encode, nack,
     on_basic, on_channel, on_connection, open_ok, returned, start, tune,
 };
 
@@ -1194,4 +1194,32 @@ proptest! {
         pair.send_bytes(&bytes);
         pair.receive();
     }
+}
+
+#[test]
+fn a_bind_that_is_not_answered_leaves_the_next_answer_to_the_next_question_and_its_refusal_too() {
+    let mut pair = Pair::open();
+    let index = pair.channel();
+    pair.receive();
+    let bind = queue::Bind {
+        queue: "q".into(),
+        exchange: "x".into(),
+        nowait: true,
+        ..Default::default()
+    };
+    let bind = AMQPClass::Queue(queue::AMQPMethod::Bind(bind));
+    pair.engine.tell(index, &bind, Some(&Table::new())).unwrap();
+    let call = pair.declare(index, "q");
+    let frames = pair.receive();
+    assert_eq!(frames.len(), 2, "both leave together: {frames:?}");
+    let answers: Vec<_> = frames.iter().filter_map(answer).collect();
+    pair.send(&answers);
+    assert_eq!(queue_of(pair.poll(call)), "q");
+    pair.engine.tell(index, &bind, None).unwrap();
+    let call = pair.declare(index, "q");
+    pair.send(&[channel_close(1, 404, "NOT_FOUND - no exchange 'x'")]);
+    assert_eq!(error_of(pair.poll(call)).code(), Some(404));
+    let error = pair.engine.tell(index, &bind, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ChannelClosed);
+    assert!(pair.closed.is_none());
 }

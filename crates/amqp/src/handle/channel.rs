@@ -169,16 +169,39 @@ impl Channel {
         routing_key: &str,
         arguments: &Table,
     ) -> Result<()> {
-        let method = queue::AMQPMethod::Bind(queue::Bind {
-            queue: name(queue)?,
-            exchange: name(exchange)?,
-            routing_key: name(routing_key)?,
-            nowait: false,
-            arguments: Default::default(),
-        });
-        self.call(AMQPClass::Queue(method), Some(arguments), Then::Nothing)
+        let method = bind(queue, exchange, routing_key, false)?;
+        self.call(method, Some(arguments), Then::Nothing)
             .await
             .map(drop)
+    }
+
+    /// `queue.bind` that is not answered: a question asked after it on this channel is answered once it is done. A refusal closes the
+    /// channel, which that question is told.
+    ///
+    /// # Errors
+    /// The reason why channel or connection are over, or [`ErrorKind::InvalidArgument`]. Nothing was sent then.
+    ///
+    /// ```no_run
+    /// # async fn example(channel: oslo_messaging_amqp::Channel) -> oslo_messaging_amqp::Result<()> {
+    /// use oslo_messaging_amqp::{QueueDeclare, Table};
+    /// channel.bind_unanswered("compute", "nova", "compute", &Table::new())?;
+    /// channel.bind_unanswered("compute", "nova", "compute.host-1", &Table::new())?;
+    /// let look = QueueDeclare { name: "compute", passive: true, ..Default::default() };
+    /// let found = channel.queue_declare(&look).await?;
+    /// println!("bound twice, and consumed by {}", found.consumers);
+    /// # Ok(()) }
+    /// ```
+    pub fn bind_unanswered(
+        &self,
+        queue: &str,
+        exchange: &str,
+        routing_key: &str,
+        arguments: &Table,
+    ) -> Result<()> {
+        let method = bind(queue, exchange, routing_key, true)?;
+        self.0
+            .shared
+            .with(|engine| engine.tell(self.0.index, &method, Some(arguments)))
     }
 
     /// `queue.unbind`.
@@ -539,6 +562,17 @@ impl fmt::Debug for Channel {
             .field("index", &self.0.index)
             .finish_non_exhaustive()
     }
+}
+
+fn bind(queue: &str, exchange: &str, routing_key: &str, nowait: bool) -> Result<AMQPClass> {
+    let method = queue::AMQPMethod::Bind(queue::Bind {
+        queue: name(queue)?,
+        exchange: name(exchange)?,
+        routing_key: name(routing_key)?,
+        nowait,
+        arguments: Default::default(),
+    });
+    Ok(AMQPClass::Queue(method))
 }
 
 /// A name for a method of the codec crate, which would panic on one that is too long.

@@ -9,8 +9,8 @@ use oslo_messaging_core::events::EventSource;
 use crate::canary::Canary;
 use crate::connection::Link;
 use crate::delivery::End;
+use crate::desk::Desk;
 use crate::facts::Facts;
-use crate::inspect::Desk;
 use crate::lock::lock;
 use crate::pulse::Pulse;
 
@@ -47,7 +47,7 @@ impl Census {
             faults: Mutex::default(),
             facts,
             canary: Canary::new(),
-            desk: Desk::default(),
+            desk: Desk::new(),
             events,
             pulse,
             publishing,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub(crate) struct Sink {
     settler: Arc<dyn Settler>,
     answers: bool,
     ended: watch::Sender<Option<End>>,
+    heard: Arc<AtomicBool>,
     number: usize,
     stream: Option<Attachment>,
 }
@@ -59,6 +61,8 @@ pub(crate) struct Ends {
     answers: bool,
     channel: Channel,
     ended: watch::Sender<Option<End>>,
+    /// Something was delivered.
+    heard: Arc<AtomicBool>,
 }
 
 impl Ends {
@@ -79,7 +83,13 @@ impl Ends {
             answers,
             channel: channel.clone(),
             ended: watch::Sender::new(None),
+            heard: Arc::default(),
         }
+    }
+
+    /// Whether anything was delivered since this was asked last.
+    pub(crate) fn take_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
     }
 
     /// Why the engine delivers nothing more, once that is so.
@@ -105,6 +115,7 @@ impl Ends {
             settler,
             answers: self.answers,
             ended: self.ended.clone(),
+            heard: Arc::clone(&self.heard),
             number,
             stream,
         })
@@ -193,6 +204,10 @@ impl Sink {
 impl Consumer for Sink {
     fn deliver(&self, delivered: Delivered) {
         let tag = delivered.delivery_tag;
+        // Mostly it says so already, and then nothing is written to what other threads read.
+        if !self.heard.load(Ordering::Relaxed) {
+            self.heard.store(true, Ordering::Relaxed);
+        }
         if self
             .stream
             .as_ref()

@@ -3,49 +3,33 @@
 //! A broker does not tell when it lost a binding with its exchange, nor, in rare states, a queue or a consumer. What is
 //! found missing is for the subscription to set up again; bindings are made again in place, which changes nothing
 //! where they exist. Nothing is ever deleted.
+//!
+//! All is asked at once where all subscriptions ask ([`Desk`]): a look costs an idle process few wakes. Only what that finds is
+//! looked into question by question.
+//!
+//! [`Desk`]: crate::desk::Desk
 
-use std::sync::Mutex;
 use std::time::Duration;
 
-use oslo_messaging_amqp::{Channel, Connection, Error as AmqpError, ErrorKind as AmqpKind, Table};
+use oslo_messaging_amqp::{
+    Channel, Connection, Error as AmqpError, ErrorKind as AmqpKind, QueueInfo, Table,
+};
 use tokio::time::{sleep, timeout};
 
+use crate::census::Census;
 use crate::connection::Session;
 use crate::declare::{Variant, passive};
 use crate::delivery::End;
 use crate::error::{is_mismatch, is_missing};
 use crate::facts::Facts;
-use crate::lock::lock;
 use crate::topology::{ConsumerSpec, ExchangeSpec, SubscriptionSpec};
 
-/// Longest a look may take.
+/// Longest all questions at once may take before the connection is doubted, and each is asked on its own,
+const QUICK: Duration = Duration::from_secs(2);
+/// and longest those may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// A consumer has to be missing twice, so far apart.
 const TWICE: Duration = Duration::from_millis(500);
-
-/// The channel on which the subscriptions of a driver ask.
-///
-/// It stays open from one look to the next: a channel costs a broker several times what the questions do. A closed one is the
-/// answer to a question about something that is gone, so that no two may be asked on it at once: a look that finds it taken opens
-/// one of its own, and waits for no queue but those it asks for.
-#[derive(Default)]
-pub(crate) struct Desk {
-    /// With the connection it is on; `None` while a look has it.
-    kept: Mutex<Option<(u64, Channel)>>,
-}
-
-impl Desk {
-    fn take(&self, generation: u64) -> Option<Channel> {
-        let kept = lock(&self.kept).take();
-        let ours = kept.filter(|(other, _)| *other == generation);
-        ours.map(|(_, channel)| channel)
-    }
-
-    fn keep(&self, generation: u64, channel: Channel) {
-        // One that is there already is let go, which closes it.
-        let _other = lock(&self.kept).replace((generation, channel));
-    }
-}
 
 /// Asks on one channel, as long as the broker leaves it open.
 struct Inquiry<'a> {
@@ -53,23 +37,69 @@ struct Inquiry<'a> {
     channel: Option<Channel>,
 }
 
-/// Why the subscription is not what it should be; `None` if it is. A connection that is lost meanwhile tells itself.
+/// What the consumers of a queue tell about ours.
+enum Verdict {
+    Alive,
+    /// There is none, perhaps for a moment only.
+    Missing,
+    /// A quorum queue that is deleted does not tell all its consumers, and others may have made it anew.
+    Fewer,
+}
+
+/// Judges the consumers found on a queue by those found the last time, and notes them.
+fn judge(consumer: &ConsumerSpec, found: u32, count: &mut u32) -> Verdict {
+    // Streams do not count their readers.
+    if found == 0 && !consumer.queue.is_stream() {
+        return Verdict::Missing;
+    }
+    if found < *count && consumer.queue.is_quorum() {
+        return Verdict::Fewer;
+    }
+    *count = found;
+    Verdict::Alive
+}
+
+/// Why the subscription is not what it should be; `None` if it is. A connection that is lost meanwhile tells itself; one
+/// that does not answer is told to the watch of its pulse.
 ///
 /// `counts` are the consumers found on each queue the last time.
 ///
 /// # Cancellation
-/// Safe: the channel with the open question is given up.
+/// Safe: the answers to open questions are dropped.
 pub(crate) async fn inspect(
-    desk: &Desk,
+    census: &Census,
     session: &Session,
     spec: &SubscriptionSpec,
-    facts: &Facts,
     counts: &mut Vec<u32>,
 ) -> Option<End> {
     counts.resize(spec.consumers.len(), 0);
+    match timeout(QUICK, census.desk.ask(session, spec)).await {
+        Ok(Ok(queues)) => {
+            let alive = |((consumer, queue), count): ((_, &QueueInfo), _)| {
+                matches!(judge(consumer, queue.consumers, count), Verdict::Alive)
+            };
+            let mut all = spec.consumers.iter().zip(&queues).zip(counts.iter_mut());
+            if all.all(alive) {
+                return None;
+            }
+        }
+        Ok(Err(_)) => {}
+        // The connection is asked for a sign of life, the queues for theirs.
+        Err(_) => census.pulse.doubt(),
+    }
+    look_closely(session, spec, &census.facts, counts).await
+}
+
+/// Asks one question after the other, on a channel of its own.
+async fn look_closely(
+    session: &Session,
+    spec: &SubscriptionSpec,
+    facts: &Facts,
+    counts: &mut [u32],
+) -> Option<End> {
     let mut inquiry = Inquiry {
         connection: &session.connection,
-        channel: desk.take(session.generation),
+        channel: None,
     };
     let all = async {
         for (consumer, count) in spec.consumers.iter().zip(counts) {
@@ -87,12 +117,7 @@ pub(crate) async fn inspect(
         Ok::<_, AmqpError>(None)
     };
     match timeout(LIMIT, all).await {
-        Ok(Ok(end)) => {
-            if let Some(channel) = inquiry.channel {
-                desk.keep(session.generation, channel);
-            }
-            end
-        }
+        Ok(Ok(end)) => end,
         Ok(Err(error)) => {
             // What may not be asked is not looked at; what is wrong with a queue shows when it is declared.
             tracing::debug!(%error, "a look at the subscription failed");
@@ -128,17 +153,12 @@ impl Inquiry<'_> {
         let dead = |why: &str| Ok(Some(End::Dead(format!("queue {queue} {why}"))));
         for attempt in 0..2 {
             let found = self.channel().await?.queue_declare(&passive(queue)).await;
-            match found.map(|queue| queue.consumers) {
-                // Streams do not count their readers.
-                Ok(0) if !consumer.queue.is_stream() => {}
-                // A quorum queue that is deleted does not tell all its consumers, and others may have made it anew.
-                Ok(now) if now < *count && consumer.queue.is_quorum() => {
+            match found.map(|queue| judge(consumer, queue.consumers, count)) {
+                Ok(Verdict::Missing) => {}
+                Ok(Verdict::Fewer) => {
                     return dead("has fewer consumers than before, and ours may be among the lost");
                 }
-                Ok(now) => {
-                    *count = now;
-                    return Ok(None);
-                }
+                Ok(Verdict::Alive) => return Ok(None),
                 Err(error) if is_missing(&error) => return dead("is gone, and nobody told"),
                 Err(error) if error.kind() == AmqpKind::ChannelClosed => return Ok(None),
                 Err(error) => return Err(error),

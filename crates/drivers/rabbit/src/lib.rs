@@ -12,6 +12,7 @@ mod connection;
 mod consumer;
 mod declare;
 mod delivery;
+mod desk;
 pub mod driver;
 mod error;
 mod exchanges;

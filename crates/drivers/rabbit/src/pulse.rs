@@ -2,8 +2,8 @@
 //! still stand: packets dropped without a reset, a node that hangs.
 //!
 //! A heartbeat of the usual length notices that after two minutes. So whenever nothing comes although something should,
-//! the broker is asked a question that costs it next to nothing; what it has to read first is allowed for. While nothing
-//! is under way nobody looks at a clock: the first message wakes the watch.
+//! the broker is asked a question that costs it next to nothing; what it has to read first is allowed for. The longer nothing
+//! was sent, the longer a silence may be; looks after subscriptions, which ask anyway, tell when they are not answered.
 
 use std::pin::pin;
 use std::sync::Mutex;
@@ -25,10 +25,13 @@ const SILENCE: Duration = Duration::from_millis(500);
 const SHORT_LOOK: Duration = Duration::from_millis(50);
 /// So long a silence makes us ask while answers are expected,
 const BUSY: Duration = Duration::from_secs(1);
-/// and so long a one while nothing is.
-const IDLE: Duration = Duration::from_secs(10);
-/// After a send, answers may be expected for so long.
-const RECENT: Duration = Duration::from_secs(10);
+/// and so long a one at most: longer than the longest time between two looks after a subscription, so that it is they who ask
+/// where nothing is under way.
+const IDLE: Duration = Duration::from_secs(35);
+/// In between it is this share of the time since the last send: a break soon after it is noticed soon.
+const SHARE: f64 = 2.0 / 3.0;
+/// A connection that nothing was sent over is as one over which something was sent so long before it was made.
+const FRESH: Duration = Duration::from_secs(15);
 /// Time for the answer.
 const ANSWER: Duration = Duration::from_secs(2);
 /// When the driver's other connection was found dead so shortly ago, half the silence and half the time for the answer do.
@@ -56,6 +59,8 @@ pub(crate) struct Pulse {
     pub(crate) owner: Owner,
     /// Confirmations are owed, and nothing comes where they should.
     silent: watch::Sender<bool>,
+    /// A look at the consuming connection was not answered.
+    doubted: AtomicBool,
     /// A watch sleeps until something is sent.
     asleep: AtomicBool,
     /// Ends that sleep.
@@ -75,6 +80,7 @@ impl Pulse {
             connected: watch::Sender::new(0),
             owner: Owner::default(),
             silent: watch::Sender::new(false),
+            doubted: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             rouse: Notify::new(),
         }
@@ -164,22 +170,38 @@ impl Pulse {
         self.unconfirmed() > 0
     }
 
-    fn sent_recently(&self) -> bool {
-        let mut last = lock(&self.last_send);
-        if self.is_waiting() {
-            *last = Some(Instant::now());
-        }
-        last.is_some_and(|at| at.elapsed() < RECENT)
+    /// A look over the consuming connection was not answered in time: it is asked otherwise, now.
+    pub(crate) fn doubt(&self) {
+        self.doubted.store(true, Ordering::SeqCst);
+        self.rouse();
     }
 
-    /// The silence that makes a connection ask; `None` for never.
-    fn patience(&self, publishes: bool) -> Option<Duration> {
-        match (publishes, self.is_waiting()) {
-            (true, true) => Some(BUSY),
-            (true, false) => None,
-            (false, _) if self.sent_recently() => Some(BUSY),
-            (false, _) => Some(IDLE),
+    /// The silence that makes a connection of this age ask; `None` for never.
+    fn patience(&self, publishes: bool, age: Duration) -> Option<Duration> {
+        let waiting = self.is_waiting();
+        if waiting || publishes {
+            return waiting.then_some(BUSY);
         }
+        Some(self.since(age).mul_f64(SHARE).clamp(BUSY, IDLE))
+    }
+
+    /// How long ago something was last sent, as far as it matters on a connection of this age.
+    fn since(&self, age: Duration) -> Duration {
+        let sent = lock(&self.last_send).map(|at| at.elapsed());
+        sent.map_or(age + FRESH, |sent| sent.min(age + FRESH))
+    }
+
+    /// When the silence of a consuming connection, that has lasted so long, is as long as its patience, which grows meanwhile.
+    fn until_due(&self, age: Duration, silence: Duration) -> Duration {
+        let share = self.share();
+        let until = |patience: Duration| (patience / share).saturating_sub(silence);
+        if self.is_waiting() {
+            return until(BUSY);
+        }
+        let slope = SHARE / f64::from(share);
+        let grown = self.since(age).mul_f64(slope).saturating_sub(silence);
+        let grown = grown.div_f64(1.0 - slope);
+        grown.max(until(BUSY)).min(until(IDLE))
     }
 }
 
@@ -191,7 +213,7 @@ impl Drop for Expected<'_> {
         let pulse = self.0;
         if pulse.unconfirmed.fetch_sub(1, Ordering::Relaxed) == 1 {
             pulse.largest.store(0, Ordering::Relaxed);
-            // The last one: until then `sent_recently` sees that there are some.
+            // The last one: until then `patience` sees that there are some.
             let mut last = lock(&pulse.last_send);
             *last = Some(Instant::now());
         }
@@ -208,17 +230,16 @@ impl Drop for Silence<'_> {
 }
 
 impl Pulse {
-    /// How long nothing needs to be looked at on a connection that has been silent for so long; `None` until something is
-    /// sent.
-    fn pause(&self, publishes: bool, silence: Duration) -> Option<Duration> {
+    /// How long nothing needs to be looked at on a connection of this age that has been silent for so long; `None` until
+    /// something is sent.
+    fn pause(&self, publishes: bool, age: Duration, silence: Duration) -> Option<Duration> {
         if self.is_silent() {
             return Some(SHORT_LOOK);
         }
-        match self.patience(publishes) {
-            None => None,
-            Some(IDLE) => Some((IDLE / self.share()).saturating_sub(silence).max(LOOK)),
-            Some(_) => Some(LOOK),
+        if publishes {
+            return self.is_waiting().then_some(LOOK);
         }
+        Some(self.until_due(age, silence).max(LOOK))
     }
 
     fn share(&self) -> u32 {
@@ -226,7 +247,7 @@ impl Pulse {
     }
 
     /// Waits until the connection is to be looked at.
-    async fn until_look(&self, publishes: bool, silence: Duration) {
+    async fn until_look(&self, publishes: bool, age: Duration, silence: Duration) {
         let mut roused = pin!(self.rouse.notified());
         roused.as_mut().enable();
         // What is sent from here on rouses us; what was sent before is seen.
@@ -236,8 +257,9 @@ impl Pulse {
             // What was just sent has its time to be answered.
             sleep(LOOK).await;
         };
-        match self.pause(publishes, silence) {
-            Some(pause) if pause <= LOOK => sleep(pause).await,
+        match self.pause(publishes, age, silence) {
+            // Nothing that is sent meanwhile makes a look due sooner.
+            Some(pause) if pause <= BUSY => sleep(pause).await,
             Some(pause) => tokio::select! {
                 () = sleep(pause) => {}
                 () = roused => {}
@@ -250,17 +272,20 @@ impl Pulse {
 /// Resolves when the broker is not there any more although the connection is.
 pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes: bool) {
     let _end = publishes.then_some(Silence(pulse));
+    let made = Instant::now();
     loop {
-        pulse.until_look(publishes, connection.silence()).await;
+        let silence = connection.silence();
+        pulse.until_look(publishes, made.elapsed(), silence).await;
         if publishes {
             pulse.note_silence(pulse.is_waiting() && connection.silence() >= SILENCE);
         }
         let share = pulse.share();
+        let doubted = !publishes && pulse.doubted.swap(false, Ordering::SeqCst);
         let quiet = pulse
-            .patience(publishes)
+            .patience(publishes, made.elapsed())
             .is_some_and(|patience| connection.silence() >= patience / share);
         // A broker that is short of memory leaves publishers' questions unread.
-        if !quiet || connection.blocked_reason().is_some() {
+        if !(quiet || doubted) || connection.blocked_reason().is_some() {
             continue;
         }
         let ahead = match publishes {
@@ -286,25 +311,34 @@ pub(crate) async fn until_dead(connection: &Connection, pulse: &Pulse, publishes
 mod tests {
     use super::*;
 
+    /// The patience of a connection that is old.
+    fn patience(pulse: &Pulse, publishes: bool) -> Option<Duration> {
+        pulse.patience(publishes, Duration::from_secs(3600))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_asks_sooner_while_answers_are_expected() {
         let pulse = Pulse::new();
         assert_eq!(
-            (pulse.patience(true), pulse.patience(false)),
+            (patience(&pulse, true), patience(&pulse, false)),
             (None, Some(IDLE))
         );
         let expected = pulse.expect(1);
         assert_eq!(
-            (pulse.patience(true), pulse.patience(false)),
+            (patience(&pulse, true), patience(&pulse, false)),
             (Some(BUSY), Some(BUSY))
         );
         drop(expected);
         assert_eq!(
-            (pulse.patience(true), pulse.patience(false)),
+            (patience(&pulse, true), patience(&pulse, false)),
             (None, Some(BUSY))
         );
-        sleep(RECENT).await;
-        assert_eq!(pulse.patience(false), Some(IDLE));
+        sleep(Duration::from_secs(15)).await;
+        assert_eq!(patience(&pulse, false), Some(Duration::from_secs(10)));
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(patience(&pulse, false), Some(IDLE));
+        let fresh = pulse.patience(false, Duration::ZERO);
+        assert_eq!(fresh, Some(Duration::from_secs(10)));
         pulse.note_dead(true, 3);
         assert!(pulse.is_suspicious() && !pulse.left_dead_consumers(3));
         pulse.note_dead(false, 4);
@@ -324,12 +358,13 @@ mod tests {
     async fn an_idle_watch_looks_at_no_clock_until_something_is_sent() {
         let pulse = Pulse::new();
         let hour = Duration::from_secs(3600);
-        assert!(timeout(hour, pulse.until_look(true, hour)).await.is_err());
+        let look = pulse.until_look(true, hour, hour);
+        assert!(timeout(hour, look).await.is_err());
         let start = Instant::now();
-        pulse.until_look(false, Duration::from_secs(4)).await;
+        pulse.until_look(false, hour, Duration::from_secs(4)).await;
         assert_eq!(start.elapsed(), IDLE - Duration::from_secs(4));
         for publishes in [true, false] {
-            let look = pulse.until_look(publishes, Duration::ZERO);
+            let look = pulse.until_look(publishes, hour, Duration::ZERO);
             let send = async {
                 sleep(Duration::from_secs(2)).await;
                 pulse.expect(1)
@@ -338,7 +373,33 @@ mod tests {
             let ((), expected) = tokio::join!(look, send);
             assert_eq!(start.elapsed(), Duration::from_secs(2) + LOOK);
             drop(expected);
-            sleep(RECENT).await;
+            sleep(2 * IDLE).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_rests_longer_the_longer_nothing_was_sent_and_wakes_for_a_doubt() {
+        let pulse = Pulse::new();
+        drop(pulse.expect(1));
+        let (start, hour) = (Instant::now(), Duration::from_secs(3600));
+        let mut heard = start;
+        let mut looks = 0;
+        while start.elapsed() < Duration::from_secs(600) {
+            pulse.until_look(false, hour, heard.elapsed()).await;
+            looks += 1;
+            if heard.elapsed() >= patience(&pulse, false).unwrap() {
+                // Asked, and answered.
+                heard = Instant::now();
+            }
+        }
+        assert!(looks <= 24, "{looks} looks in ten minutes");
+        let asleep = Instant::now();
+        let look = pulse.until_look(false, hour, Duration::ZERO);
+        let doubt = async {
+            sleep(Duration::from_secs(1)).await;
+            pulse.doubt();
+        };
+        let _ = tokio::join!(look, doubt);
+        assert_eq!(asleep.elapsed(), Duration::from_secs(1) + LOOK);
     }
 }

@@ -139,7 +139,7 @@ impl SubscriptionTask {
                     self.announce(&mut history);
                     history.generation = session.generation;
                     history.times = history.times.saturating_add(1);
-                    let Some(end) = self.hold(&active, &session, history.haunted).await else {
+                    let Some(end) = self.hold(&active, &session, &history).await else {
                         return self.end(&active.channel).await;
                     };
                     // A lost connection is nothing the subscription did; the link has waits of its own.

@@ -1,5 +1,6 @@
 //! While a subscription is in force: waits for its end, looks after it, and keeps a spare queue ready.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use oslo_messaging_amqp::Consume;
@@ -11,17 +12,19 @@ use crate::declare::{SetupFault, declare_all, table};
 use crate::delivery::End;
 use crate::inspect::inspect;
 use crate::subscription::{
-    Active, CLOSE_LIMIT, SubscriptionTask, Wish, close, jittered, until_not_running,
+    Active, CLOSE_LIMIT, History, SubscriptionTask, Wish, close, jittered, until_not_running,
 };
 use crate::topology::ConsumerSpec;
 
 /// For about so long, or two heartbeats, a broker believes that a client is alive that is gone.
 const BELIEF: Duration = Duration::from_secs(60);
 
-/// Trouble comes together: for so long after a subscription was set up it is looked after closely,
+/// Trouble comes together: for so long after a subscription was set up again it is looked after closely.
 const CLOSELY: Duration = Duration::from_secs(120);
-/// and this many times less often from then on, since thousands of quiet subscriptions may share a broker.
-const LESS_OFTEN: u32 = 6;
+/// One to which nothing was delivered since the last look is looked after this many times less often,
+const LESS_OFTEN: u32 = 2;
+/// and this many times from the next look on: thousands of quiet subscriptions may share a broker.
+const SELDOM: u32 = 6;
 
 /// So soon after the subscription is in force the queue that is kept ready is declared: the connection that publishes comes
 /// up with the first call;
@@ -37,15 +40,19 @@ impl SubscriptionTask {
         &mut self,
         active: &Active,
         session: &Session,
-        haunted: bool,
+        history: &History,
     ) -> Option<End> {
         let mut ends = active.ends.watch();
         let interval = self.plan.config().check_interval();
         let mut counts = Vec::new();
         let heartbeat = session.connection.heartbeat().unwrap_or(BELIEF);
-        let mut relax_at = haunted.then(|| Instant::now() + 2 * heartbeat + BELIEF / 4);
-        let next = || Instant::now() + jittered(pace(interval, active.since.elapsed()));
-        let mut next_look = next();
+        let mut relax_at = history
+            .haunted
+            .then(|| Instant::now() + 2 * heartbeat + BELIEF / 4);
+        let census = Arc::clone(&self.census);
+        let desk = &census.desk;
+        let mut pace = 1;
+        let mut next_look = desk.next_look(interval.unwrap_or_default(), pace);
         let wants_spare = self.plan.is_replies() && self.link.brokers().are_several();
         let mut next_spare = Instant::now() + SPARE_SOON;
         loop {
@@ -79,14 +86,16 @@ impl SubscriptionTask {
                 }
                 () = sleep_until(next_look), if interval.is_some() => {
                     let found = tokio::select! {
-                        found = inspect(&self.census.desk, session, &self.spec, &self.census.facts, &mut counts) => found,
+                        found = inspect(&census, session, &self.spec, &mut counts) => found,
                         end = told(&mut ends) => Some(end),
                         () = until_not_running(self.wishes.clone()) => continue,
                     };
                     if found.is_some() {
                         return found;
                     }
-                    next_look = next();
+                    let closely = history.times > 1 && active.since.elapsed() < CLOSELY;
+                    pace = next_pace(pace, closely || active.ends.take_heard());
+                    next_look = desk.next_look(interval.unwrap_or_default(), pace);
                 }
             }
         }
@@ -143,13 +152,13 @@ impl SubscriptionTask {
     }
 }
 
-/// The time between two looks at a subscription that has been in force for so long.
-fn pace(interval: Option<Duration>, age: Duration) -> Duration {
-    let interval = interval.unwrap_or(Duration::ZERO);
-    if age < CLOSELY {
-        interval
-    } else {
-        interval.saturating_mul(LESS_OFTEN)
+/// How many times less often than at first a subscription is looked after next; `lively` if something was delivered to it
+/// since the last look, or it was in trouble lately.
+fn next_pace(pace: u32, lively: bool) -> u32 {
+    match (lively, pace) {
+        (true, _) => 1,
+        (false, 1) => LESS_OFTEN,
+        (false, _) => SELDOM,
     }
 }
 
@@ -167,14 +176,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subscription_is_looked_after_closely_at_first_and_less_often_once_it_has_held() {
-        let every = Some(Duration::from_secs(5));
-        assert_eq!(pace(every, Duration::ZERO), Duration::from_secs(5));
-        assert_eq!(
-            pace(every, Duration::from_secs(119)),
-            Duration::from_secs(5)
-        );
-        assert_eq!(pace(every, CLOSELY), Duration::from_secs(30));
-        assert_eq!(pace(None, CLOSELY), Duration::ZERO);
+    fn a_subscription_is_looked_after_less_often_the_longer_nothing_was_delivered() {
+        let mut pace = 1;
+        for (lively, expected) in [
+            (true, 1),
+            (false, LESS_OFTEN),
+            (false, SELDOM),
+            (false, SELDOM),
+            (true, 1),
+            (false, LESS_OFTEN),
+        ] {
+            pace = next_pace(pace, lively);
+            assert_eq!(pace, expected);
+        }
     }
 }
