@@ -11,8 +11,11 @@ use crate::codec::{BASIC, Deliver, Malformed, Reader, Return};
 use crate::methods::{Consumer, Delivered};
 use crate::properties::Properties;
 
-/// Bytes reserved at once for a body of several frames, whatever size it was announced with.
+/// Bytes reserved at first for a body of several frames, whatever size it was announced with.
 const MOST_RESERVED: usize = 1 << 20;
+/// So many times what has come is reserved when that is full, and not more than was announced: a body is seldom moved, and
+/// who announces more than it sends makes us reserve no more than this.
+const GROWTH: usize = 8;
 
 /// A consumer of a channel.
 pub(crate) struct Registered {
@@ -253,8 +256,9 @@ impl Assembly {
         };
         let whole_at_once = left == 0 && gathered.is_empty();
         if !whole_at_once && !matches!(content, Content::Ignored { .. }) {
-            if gathered.is_empty() {
-                gathered.reserve_exact((*missing).min(MOST_RESERVED as u64) as usize);
+            if gathered.capacity() - gathered.len() < piece.as_slice().len() {
+                let trusted = MOST_RESERVED.max(gathered.len() * (GROWTH - 1));
+                gathered.reserve_exact((*missing).min(trusted as u64) as usize);
             }
             gathered.extend_from_slice(piece.as_slice());
         }
@@ -417,5 +421,32 @@ mod tests {
             panic!()
         };
         assert!(gathered.capacity() <= MOST_RESERVED);
+    }
+
+    #[test]
+    fn a_large_body_is_seldom_moved_and_trusted_no_more_than_it_has_shown() {
+        let piece = vec![7; 128 << 10];
+        let pieces = 128;
+        let mut assembly = Assembly::default();
+        assembly.begin(returned());
+        let body = (piece.len() * pieces) as u64;
+        assembly.handle_header(header(body), u64::MAX).unwrap();
+        let mut sizes = std::collections::BTreeSet::new();
+        for _ in 1..pieces {
+            assembly.handle_body(Piece::Borrowed(&piece)).unwrap();
+            let Assembly::Body { gathered, .. } = &assembly else {
+                panic!()
+            };
+            assert!(gathered.capacity() <= MOST_RESERVED.max(gathered.len() * GROWTH));
+            sizes.insert(gathered.capacity());
+        }
+        assert!(sizes.len() <= 3, "{sizes:?}");
+        assert_eq!(sizes.last(), Some(&(piece.len() * pieces)));
+        assert!(
+            assembly
+                .handle_body(Piece::Borrowed(&piece))
+                .unwrap()
+                .is_some()
+        );
     }
 }

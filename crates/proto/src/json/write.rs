@@ -25,9 +25,20 @@ pub(crate) fn push_string<const NESTED: bool>(out: &mut Vec<u8>, text: &str) {
     push_quote::<NESTED>(out);
 }
 
+/// Text that is followed by some more, as every text is, would be copied as a whole for it: a vector that grows to the exact
+/// size of one large piece is full. From this size on there is room behind the piece.
+const LARGE: usize = 64 << 10;
+
+fn make_room(out: &mut Vec<u8>, length: usize) {
+    if length >= LARGE {
+        out.reserve(length + length / 16);
+    }
+}
+
 /// Writes the content of a string.
 pub(crate) fn push_content<const NESTED: bool>(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
+    make_room(out, bytes.len());
     let mut at = 0;
     loop {
         let end = write_run_end(bytes, at);
@@ -57,6 +68,7 @@ pub(crate) fn push_content<const NESTED: bool>(out: &mut Vec<u8>, text: &str) {
 /// Such characters and U+007F stand only inside strings, control characters only as white space between tokens.
 pub(crate) fn push_raw<const NESTED: bool>(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
+    make_room(out, bytes.len());
     let mut at = 0;
     loop {
         let end = write_run_end(bytes, at);
@@ -127,4 +139,21 @@ pub(crate) fn push_i64(out: &mut Vec<u8>, number: i64) {
         out.push(b'-');
     }
     push_u64(out, number.unsigned_abs());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_large_text_does_not_move_it() {
+        let large = "x".repeat(1 << 20);
+        for write in [push_string::<true>, push_raw::<true>] {
+            let mut out = b"{\\\"content\\\": ".to_vec();
+            write(&mut out, &large);
+            let room = out.capacity();
+            push_string::<true>(&mut out, &large[..10_000]);
+            assert_eq!(out.capacity(), room);
+        }
+    }
 }
