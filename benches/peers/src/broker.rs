@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lapin::options::QueueDeleteOptions;
 use lapin::{Connection, ConnectionProperties};
+use oslo_messaging_testkit::usage::cpu_ns;
 
 use crate::machine;
 use crate::protocol::URL_VARIABLE;
@@ -45,7 +46,7 @@ impl Broker {
 
     /// CPU time it has used so far, in microseconds.
     pub(crate) fn cpu(&self) -> f64 {
-        machine::cpu_time(self.process).unwrap_or_default()
+        cpu_ns(self.process).unwrap_or_default() as f64 / 1e3
     }
 
     /// Its version, as it tells every client that connects.

@@ -2,6 +2,7 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use oslo_messaging_testkit::usage::status;
 use serde::{Deserialize, Serialize};
 
 use crate::machine;
@@ -49,13 +50,14 @@ impl Usage {
             spent.user_time().num_microseconds() + spent.system_time().num_microseconds()
         });
         let heap = heap.map(|meter| meter());
+        let own = std::process::id();
         Self {
             cpu: cpu as f64,
             voluntary: spent.map_or(0, |spent| spent.voluntary_context_switches()),
             involuntary: spent.map_or(0, |spent| spent.involuntary_context_switches()),
-            rss: machine::status("self", "VmRSS:").unwrap_or_default(),
-            connections: machine::connections("self", port).unwrap_or_default(),
-            threads: machine::status("self", "Threads:").unwrap_or_default(),
+            rss: status(own, "VmRSS:").unwrap_or_default(),
+            connections: machine::connections(own, port),
+            threads: status(own, "Threads:").unwrap_or_default(),
             served,
             allocations: heap.map(|heap| heap.allocations),
             live: heap.map(|heap| heap.live),

@@ -14,6 +14,7 @@
 //! | [`certificates`] | an authority of the test's own and certificates it signs |
 //! | [`skip()`] | the one way to leave a test that misses its services, refused in runs that must have them |
 //! | [`process`] | ports, programs and processes: what the others stand on |
+//! | [`usage`] | what a process has used so far |
 
 pub mod certificates;
 #[cfg(feature = "conformance")]
@@ -25,6 +26,7 @@ pub mod proxy;
 pub mod python;
 pub mod rabbit;
 pub mod skip;
+pub mod usage;
 pub mod vectors;
 
 pub use crate::skip::skip;

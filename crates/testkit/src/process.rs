@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use tokio::time::Instant;
 
+use crate::usage::status;
+
 /// How often a condition is looked at again where nothing tells us that it holds.
 pub const POLL: Duration = Duration::from_millis(20);
 
@@ -66,7 +68,7 @@ fn pid_of(pid: u32) -> io::Result<Pid> {
         .ok_or_else(|| io::Error::other(format!("{pid} is not a process id")))
 }
 
-/// Remote ports of the TCP connections over IPv4 that the process `pid` holds open, in ascending order.
+/// Remote ports of the TCP connections that the process `pid` holds open, in ascending order.
 ///
 /// # Errors
 ///
@@ -84,9 +86,12 @@ pub fn connected_ports(pid: u32) -> io::Result<Vec<u16>> {
         sockets.extend(inode.map(str::to_owned));
     }
     let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
+    // A system without IPv6 has no such table.
+    let sixth = std::fs::read_to_string(format!("/proc/{pid}/net/tcp6")).unwrap_or_default();
     let mut ports: Vec<u16> = table
         .lines()
         .skip(1)
+        .chain(sixth.lines().skip(1))
         .filter_map(|line| established(line, &sockets))
         .collect();
     ports.sort_unstable();
@@ -108,13 +113,12 @@ fn established(line: &str, sockets: &HashSet<String>) -> Option<u16> {
 ///
 /// When there is no such process.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kilobytes = status.lines().find_map(|line| {
-        let (number, _) = line.strip_prefix("VmRSS:")?.trim().split_once(' ')?;
-        number.parse::<u64>().ok()
-    });
-    // A process that has ended and was not waited for has no memory.
-    Ok(kilobytes.unwrap_or(0) * 1024)
+    match status(pid, "VmRSS:") {
+        Ok(kilobytes) => Ok(kilobytes * 1024),
+        // A process that has ended and was not waited for has no memory.
+        Err(error) if error.kind() == io::ErrorKind::Other => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// Waits until `condition` holds, looking every [`POLL`].

@@ -11,6 +11,9 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use oslo_messaging_testkit::process::find_program;
+use oslo_messaging_testkit::usage::{status, wakeups};
+
 use crate::args::Peer::{self, Amqprs, Lapin, Ours, OursOne, Python};
 use crate::args::Row;
 use crate::child::{Child, Start};
@@ -91,7 +94,7 @@ impl Stage {
     }
 
     async fn syscalls(&mut self, peer: Peer) -> Result<Sample, String> {
-        if machine::program("perf").is_none() {
+        if find_program("perf", &[]).is_none() {
             return Err("perf is not installed".to_owned());
         }
         let mut pair = self.pair(peer, 1).await?;
@@ -240,9 +243,7 @@ impl Stage {
             ));
         }
         let after = (resident(&pair.client)?, resident(&pair.server)?);
-        let of = |child: &Child| {
-            machine::connections(&id(child), self.broker.port).unwrap_or_default() as f64
-        };
+        let of = |child: &Child| machine::connections(id(child), self.broker.port) as f64;
         let connections = (of(&pair.client), of(&pair.server));
         pair.server.used(&Command::Release, PATIENCE).await?;
         let done = whole(pair.client.done(PATIENCE * 3).await?)?;
@@ -361,8 +362,7 @@ impl Stage {
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
         let seconds = if self.args.short { 8.0 } else { 30.0 };
-        let count =
-            |child: &Child| child.id().and_then(machine::wakeups).unwrap_or_default() as f64;
+        let count = |child: &Child| wakeups(id(child)).unwrap_or_default() as f64;
         let before: Vec<_> = pairs
             .iter()
             .map(|(.., pair)| (count(&pair.client), count(&pair.server)))
@@ -407,13 +407,14 @@ async fn burst(pair: &mut Pair, callers: u32, count: u64) -> Result<(), String> 
     whole(pair.client.done(PATIENCE).await?).map(|_| ())
 }
 
-fn id(child: &Child) -> String {
-    child.id().map_or(String::new(), |id| id.to_string())
+/// Its process id; 0, which no process has, once it has ended.
+fn id(child: &Child) -> u32 {
+    child.id().unwrap_or_default()
 }
 
 /// Resident memory, in KiB.
 fn resident(child: &Child) -> Result<f64, String> {
-    let kib = machine::status(&id(child), "VmRSS:").ok_or("a process has gone")?;
+    let kib = status(id(child), "VmRSS:").map_err(|fault| fault.to_string())?;
     Ok(kib as f64)
 }
 

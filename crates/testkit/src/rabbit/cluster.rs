@@ -81,6 +81,15 @@ impl Cluster {
         self.nodes[number].broker()
     }
 
+    /// The node `number` itself.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such node.
+    pub fn node(&self, number: usize) -> &Node {
+        &self.nodes[number]
+    }
+
     /// A transport URL with all nodes, for the user `guest` on the virtual host `vhost`.
     pub fn url(&self, vhost: &str) -> String {
         let ports: Vec<u16> = self.nodes.iter().map(|node| node.port()).collect();
