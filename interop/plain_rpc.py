@@ -19,6 +19,10 @@ import uuid
 import kombu
 
 
+# RabbitMQ 4.3 refuses transient queues that are not exclusive where its configuration says so.
+DURABLE = 'transient_nonexcl_queues = false' in os.environ.get('OSLO_TEST_RABBIT_CONFIG', '')
+
+
 def topic_exchange(topic):
     return kombu.Exchange(topic, 'topic', durable=False, auto_delete=False)
 
@@ -50,7 +54,7 @@ class Server:
         # One after the other, so that a reply is out before the next request comes in.
         self._channel.basic_qos(0, 1, False)
         queue = kombu.Queue(
-            topic, topic_exchange(topic), routing_key=topic, durable=False, auto_delete=False, exclusive=False)
+            topic, topic_exchange(topic), routing_key=topic, durable=DURABLE, auto_delete=False, exclusive=False)
         self._consumer = kombu.Consumer(self._channel, [queue], callbacks=[self._take])
         self._methods = Methods()
 

@@ -386,8 +386,7 @@ impl Publisher {
         (fits && !lane.is_stalled()).then_some(lane)
     }
 
-    /// The channel of this connection, opened if there is none.
-    /// The channel of this kind, opened if need be.
+    /// The channel of this kind on this connection, opened if there is none.
     async fn lane(&self, kind: LaneKind, session: &Arc<Session>) -> Result<Arc<Lane>, AmqpError> {
         let slot = &self.lanes[kind as usize];
         let _opening = slot.opening.lock().await;
