@@ -10,14 +10,13 @@ use std::time::{Duration, Instant};
 
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::connection::{self as methods, AMQPMethod};
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 
 use crate::channel::{Answer, ChannelState, Sink};
-use crate::codec::{
-    self, BODY, FrameHead, HEADER, HEARTBEAT, METHOD, Malformed, Method, PROTOCOL_HEADER,
-};
-use crate::consumers::{Piece, Unexpected};
-use crate::error::{Error, ErrorKind, Result, TlsFault};
+use crate::codec::{self, Malformed, PROTOCOL_HEADER};
+use crate::connection::pacing::Pacing;
+use crate::consumers::Unexpected;
+use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{self, ServerProperties, Stage, Tuned};
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::methods::{Consumer, Delivered};
@@ -25,19 +24,8 @@ use crate::options::ConnectOptions;
 use crate::slots::Slots;
 
 pub(crate) mod commands;
-
-/// Fewer messages than this on a channel without a confirm: each is written by itself. More: they wait for each other a moment.
-const FEW: usize = 4;
-/// Acks that may wait are written when there are so many of them,
-const LATER_MOST: usize = 64;
-/// or after this long.
-const LATER: Duration = Duration::from_millis(10);
-
-/// Body frames from this size on are handed over as a part of the read buffer; smaller ones are copied.
-const SLICE_FROM: usize = 32 << 10;
-
-/// How the records begin by which TLS complains.
-const TLS_ALERT: &[u8] = &[21, 3];
+mod frames;
+mod pacing;
 
 /// What the task has to do outside of the lock.
 pub(crate) enum Event {
@@ -113,14 +101,7 @@ pub(crate) struct Engine {
     free_indices: Vec<u32>,
     /// Indices by channel number; number 0 is never in use.
     numbers: Vec<Option<u32>>,
-    /// Channels with settlements to write.
-    unflushed: Vec<u32>,
-    /// Channels with acks that may wait, how many, and until when.
-    later: Vec<u32>,
-    later_count: usize,
-    later_until: Option<Instant>,
-    /// Messages without a confirm, or deliveries without a settlement, on the channel last used.
-    crowd: usize,
+    pacing: Pacing,
     calls: Slots<Result<Answer>>,
     /// Consumer tags made here so far.
     consumer_tags: u64,
@@ -151,11 +132,7 @@ impl Engine {
             channels: Vec::new(),
             free_indices: Vec::new(),
             numbers: vec![None],
-            unflushed: Vec::new(),
-            later: Vec::new(),
-            later_count: 0,
-            later_until: None,
-            crowd: 0,
+            pacing: Pacing::default(),
             calls: Slots::default(),
             consumer_tags: 0,
             parked: None,
@@ -195,7 +172,7 @@ impl Engine {
 
     /// The time of [`next_timeout`](Self::next_timeout) has come.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.later_until.is_some_and(|until| now >= until) {
+        if self.pacing.until().is_some_and(|until| now >= until) {
             self.hasten_acks();
         }
         match self.phase {
@@ -227,7 +204,7 @@ impl Engine {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Handshake(_) | Phase::Closed => None,
-            Phase::Open => [self.heartbeat.next_timeout(), self.later_until]
+            Phase::Open => [self.heartbeat.next_timeout(), self.pacing.until()]
                 .into_iter()
                 .flatten()
                 .min(),
@@ -248,7 +225,7 @@ impl Engine {
 
     /// Exchanges `written`, all of whose bytes have been sent, for the bytes to send next.
     pub(crate) fn take_output(&mut self, now: Instant, written: &mut Vec<u8>) {
-        if self.later_until.is_some() && self.has_bytes() {
+        if self.pacing.until().is_some() && self.has_bytes() {
             // They cost no write of their own now.
             self.hasten_acks();
         }
@@ -290,19 +267,19 @@ impl Engine {
     }
 
     fn has_bytes(&self) -> bool {
-        !self.sink.out.is_empty() || !self.unflushed.is_empty()
+        !self.sink.out.is_empty() || self.pacing.has_settlements()
     }
 
     /// Whether what was just published goes out alone, and the task sleeps.
     pub(crate) fn is_lone(&self) -> bool {
-        self.parked.is_some() && self.crowd < FEW && self.has_output()
+        self.parked.is_some() && !self.pacing.is_crowded() && self.has_output()
     }
 
     /// The task runs, and will look for work before it sleeps again. True when more is likely to come in a moment than what
     /// there is to write.
     pub(crate) fn wake_up(&mut self) -> bool {
         self.parked = None;
-        self.crowd >= FEW && self.has_output()
+        self.pacing.is_crowded() && self.has_output()
     }
 
     /// All that was taken is written, by another than the task. Gives the task if it has work.
@@ -319,8 +296,7 @@ impl Engine {
 
     /// Acks that might wait are written with the next bytes.
     fn hasten_acks(&mut self) {
-        (self.later_count, self.later_until) = (0, None);
-        while let Some(index) = self.later.pop() {
+        while let Some(index) = self.pacing.hasten() {
             self.note_settlements(index);
         }
     }
@@ -328,7 +304,8 @@ impl Engine {
     /// The task goes to sleep until `armed` at the latest; false when there is work, or something to do sooner.
     pub(crate) fn park(&mut self, waker: &Waker, armed: Option<Instant>) -> bool {
         let sooner = self
-            .later_until
+            .pacing
+            .until()
             .is_some_and(|until| armed.is_none_or(|armed| until < armed));
         if std::mem::take(&mut self.roused) || sooner || self.has_work() {
             return false;
@@ -360,218 +337,18 @@ impl Engine {
 
     // Inside.
 
-    fn next_frame(&mut self, now: Instant, input: &mut BytesMut) -> Result<bool, Fault> {
-        if matches!(self.phase, Phase::Handshake(Stage::Start)) && !self.begins_well(input) {
-            return Ok(false);
-        }
-        let head = codec::peek_frame(input, self.tuned.frame_max as usize)
-            .map_err(|bad| Fault::new(501, bad.0))?;
-        let Some(head) = head else { return Ok(false) };
-        if head.kind == BODY && head.size >= SLICE_FROM {
-            let mut frame = input.split_to(head.length());
-            frame.advance(7);
-            frame.truncate(head.size);
-            self.handle_body(head.channel, Piece::Owned(frame.freeze()))?;
-        } else {
-            self.handle_frame(now, head, &input[7..7 + head.size])?;
-            input.advance(head.length());
-        }
-        Ok(true)
-    }
-
-    /// Whether the first words of the peer may be a frame. If they show that it speaks something else, says so.
-    fn begins_well(&mut self, input: &BytesMut) -> bool {
-        match input.first() {
-            None | Some(&METHOD) => return true,
-            Some(b'A') => self.handle_protocol_header(input),
-            Some(_) if input.starts_with(TLS_ALERT) => {
-                let text = "the peer wants TLS on this port";
-                self.end(Error::tls(TlsFault::WantsTls, text, None));
-            }
-            // Maybe the alert, half of it.
-            Some(_) if TLS_ALERT.starts_with(input) => {}
-            Some(_) => {
-                let text = if input.starts_with(b"HTTP") {
-                    "the peer speaks HTTP, not AMQP"
-                } else {
-                    "the peer does not speak AMQP"
-                };
-                self.end(Error::new(ErrorKind::VersionMismatch, text));
-            }
-        }
-        false
-    }
-
-    /// A broker that does not speak 0-9-1 answers with the header of what it speaks, and hangs up.
-    fn handle_protocol_header(&mut self, input: &BytesMut) {
-        let Some(header) = input.first_chunk::<8>() else {
-            return;
-        };
-        let text = if header.starts_with(b"AMQP") {
-            format!(
-                "the broker speaks AMQP {}-{}-{} only",
-                header[5], header[6], header[7]
-            )
-        } else {
-            "the peer does not speak AMQP".to_owned()
-        };
-        self.end(Error::new(ErrorKind::VersionMismatch, text));
-    }
-
-    fn handle_frame(&mut self, now: Instant, head: FrameHead, payload: &[u8]) -> Result<(), Fault> {
-        match (head.kind, head.channel) {
-            (METHOD, 0) => self.handle_connection_method(now, payload),
-            (METHOD, channel) => self.handle_channel_method(channel, payload),
-            (HEADER, channel) => {
-                let limit = self.options.max_message_size;
-                let Some((index, state, sink)) = self.channel(channel)? else {
-                    return Ok(());
-                };
-                state.handle_header(payload, limit, sink)?;
-                self.note_settlements(index);
-                Ok(())
-            }
-            (BODY, channel) => self.handle_body(channel, Piece::Borrowed(payload)),
-            (HEARTBEAT, 0) if payload.is_empty() => Ok(()),
-            _ => Err(Fault::new(501, "a heartbeat with a channel or a payload")),
-        }
-    }
-
-    fn handle_body(&mut self, channel: u16, piece: Piece<'_>) -> Result<(), Fault> {
-        let Some((index, state, sink)) = self.channel(channel)? else {
-            return Ok(());
-        };
-        state.handle_body(piece, sink)?;
-        self.note_settlements(index);
-        Ok(())
-    }
-
-    fn handle_connection_method(&mut self, now: Instant, payload: &[u8]) -> Result<(), Fault> {
-        match (codec::decode_method(payload)?, &self.phase) {
-            (Method::Start(start), Phase::Handshake(Stage::Start)) => {
-                match handshake::answer_start(&self.options, start, &mut self.sink.out) {
-                    Ok(server) => {
-                        self.server = Arc::new(server);
-                        self.phase = Phase::Handshake(Stage::Tune);
-                    }
-                    Err(error) => self.end(error),
-                }
-                Ok(())
-            }
-            (Method::Other(AMQPClass::Connection(method)), _) => {
-                self.handle_connection_class(now, method)
-            }
-            _ => Err(Fault::new(505, "a method of a channel on channel 0")),
-        }
-    }
-
-    fn handle_connection_class(&mut self, now: Instant, method: AMQPMethod) -> Result<(), Fault> {
-        match (method, &self.phase) {
-            (AMQPMethod::Close(close), _) => {
-                self.write(&AMQPMethod::CloseOk(methods::CloseOk {}));
-                let error = match self.phase {
-                    Phase::Handshake(stage) => stage.refusal(&close),
-                    _ => {
-                        let blame = (close.class_id, close.method_id);
-                        let text = close.reply_text.as_str().to_owned();
-                        Error::with_code(ErrorKind::ConnectionClosed, close.reply_code, text, blame)
-                    }
-                };
-                self.end(error);
-            }
-            (AMQPMethod::Tune(tune), Phase::Handshake(Stage::Tune)) => {
-                self.tuned = handshake::answer_tune(&self.options, &tune, &mut self.sink.out)?;
-                self.phase = Phase::Handshake(Stage::Open);
-            }
-            (AMQPMethod::OpenOk(_), Phase::Handshake(Stage::Open)) => {
-                self.phase = Phase::Open;
-                self.heartbeat.start(self.tuned.heartbeat, now);
-                self.sink.events.push_back(Event::Opened);
-            }
-            (AMQPMethod::Blocked(blocked), Phase::Open) => {
-                self.sink
-                    .events
-                    .push_back(Event::Blocked(Some(Arc::from(blocked.reason.as_str()))));
-            }
-            (AMQPMethod::Unblocked(_), Phase::Open) => {
-                self.sink.events.push_back(Event::Blocked(None))
-            }
-            (AMQPMethod::CloseOk(_), Phase::Closing { .. }) => {
-                let reason = self.reason.clone();
-                self.end(
-                    reason.unwrap_or_else(|| {
-                        Error::new(ErrorKind::Closed, "the connection was closed")
-                    }),
-                );
-            }
-            (_, Phase::Closing { .. }) => {}
-            _ => return Err(Fault::new(503, "a method of the connection out of turn")),
-        }
-        Ok(())
-    }
-
-    fn handle_channel_method(&mut self, number: u16, payload: &[u8]) -> Result<(), Fault> {
-        let Some((index, channel, sink)) = self.channel(number)? else {
-            return Ok(());
-        };
-        let over = match codec::decode_method(payload)? {
-            Method::Deliver(deliver) => channel.handle_deliver(&deliver, sink).map(|()| false),
-            Method::Return(returned) => channel.handle_return(&returned, sink).map(|()| false),
-            Method::Ack { tag, multiple } => channel
-                .handle_confirm(tag, multiple, true, sink)
-                .map(|()| false),
-            Method::Nack { tag, multiple } => channel
-                .handle_confirm(tag, multiple, false, sink)
-                .map(|()| false),
-            Method::Other(AMQPClass::Connection(_)) | Method::Start(_) => {
-                Err(Fault::new(503, "a method of the connection on a channel"))
-            }
-            Method::Other(method) => channel.handle_method(method, sink),
-        }?;
-        if over {
-            self.numbers[usize::from(number)] = None;
-            if self.channels[index as usize]
-                .as_ref()
-                .is_some_and(|channel| channel.released)
-            {
-                self.forget_channel(index);
-            }
-        }
-        Ok(())
-    }
-
-    /// The channel a frame is for; `None` when the connection is being closed and frames are of no interest.
-    fn channel(
-        &mut self,
-        number: u16,
-    ) -> Result<Option<(u32, &mut ChannelState, &mut Sink)>, Fault> {
-        match self.phase {
-            Phase::Open => {}
-            Phase::Handshake(_) => {
-                return Err(Fault::new(503, "a frame of a channel during the handshake"));
-            }
-            Phase::Closing { .. } | Phase::Closed => return Ok(None),
-        }
-        let index = self.numbers.get(usize::from(number)).copied().flatten();
-        let state = index.and_then(|index| Some((index, self.channels[index as usize].as_mut()?)));
-        match state {
-            Some((index, state)) => Ok(Some((index, state, &mut self.sink))),
-            None => Err(Fault::new(504, "a frame on a channel that is not open")),
-        }
-    }
-
     /// A delivery that was read over may have asked for its own settlement.
     fn note_settlements(&mut self, index: u32) {
         let pending = self.channels[index as usize]
             .as_ref()
             .is_some_and(|channel| channel.acks.is_pending());
-        if pending && !self.unflushed.contains(&index) && !self.later.contains(&index) {
-            self.unflushed.push(index);
+        if pending {
+            self.pacing.note_settlements(index);
         }
     }
 
     fn flush_acks(&mut self) {
-        while let Some(index) = self.unflushed.pop() {
+        while let Some(index) = self.pacing.next_to_write() {
             if let Some(channel) = &mut self.channels[index as usize] {
                 channel.flush_acks(&mut self.sink.out);
             }
@@ -586,8 +363,7 @@ impl Engine {
 
     fn forget_channel(&mut self, index: u32) {
         if self.channels[index as usize].take().is_some() {
-            self.unflushed.retain(|&other| other != index);
-            self.later.retain(|&other| other != index);
+            self.pacing.forget(index);
             self.free_indices.push(index);
         }
     }
@@ -625,9 +401,7 @@ impl Engine {
     }
 
     fn fail_channels(&mut self, error: &Error) {
-        self.unflushed.clear();
-        self.later.clear();
-        self.later_until = None;
+        self.pacing.clear();
         for index in 0..self.channels.len() {
             if let Some(channel) = &mut self.channels[index] {
                 channel.fail(error, &mut self.sink);

@@ -10,7 +10,7 @@ use amq_protocol::protocol::channel::AMQPMethod;
 use crate::channel::{Answer, ChannelState, Pending, Phase as ChannelPhase, Then, answer_to};
 use crate::codec;
 use crate::confirms::{Watch, fingerprint};
-use crate::connection::{Engine, LATER, LATER_MOST, Phase};
+use crate::connection::{Engine, Phase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handshake::{ServerProperties, Tuned};
 use crate::methods::{Confirmation, Publish};
@@ -230,7 +230,7 @@ impl Engine {
                 Ok(())
             })?;
         codec::put_body(out, number, body, frame_max);
-        self.crowd = channel.confirms.len();
+        self.pacing.note_crowd(channel.confirms.len());
         // Unwatched mandatory messages count as well: a return must find its own message, not the next one alike.
         let print = publish
             .mandatory
@@ -267,6 +267,12 @@ impl Engine {
 
     /// Asks for an ack (`None`) or a reject, with or without requeue, of a delivery.
     pub(crate) fn settle(&mut self, index: u32, tag: u64, reject: Option<bool>) -> Result<()> {
+        self.note_settled(index, tag, reject)?;
+        self.pacing.write_soon(index);
+        Ok(())
+    }
+
+    fn note_settled(&mut self, index: u32, tag: u64, reject: Option<bool>) -> Result<()> {
         self.check_open()?;
         let channel = self.channels[index as usize].as_mut().ok_or_else(gone)?;
         channel.check_open()?;
@@ -280,29 +286,19 @@ impl Engine {
                 "a delivery tag that is not outstanding",
             ));
         }
-        self.crowd = channel.acks.len();
-        if !self.unflushed.contains(&index) {
-            self.unflushed.push(index);
-        }
+        self.pacing.note_crowd(channel.acks.len());
         Ok(())
     }
 
     /// Asks for an ack that may wait for others: until there are many, for a moment, or until something is written anyway.
     pub(crate) fn settle_later(&mut self, index: u32, tag: u64) -> Result<()> {
         // The task sets its clock before it sleeps, and not again for this.
-        if self.parked.is_some() || self.unflushed.contains(&index) {
+        if self.parked.is_some() || self.pacing.is_to_write(index) {
             return self.settle(index, tag, None);
         }
-        self.settle(index, tag, None)?;
-        self.unflushed.pop();
-        if !self.later.contains(&index) {
-            self.later.push(index);
-        }
-        self.later_count += 1;
-        if self.later_count >= LATER_MOST {
+        self.note_settled(index, tag, None)?;
+        if self.pacing.write_later(index, self.heartbeat.received()) {
             self.hasten_acks();
-        } else if self.later_until.is_none() {
-            self.later_until = Some(self.heartbeat.received() + LATER);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::channel::{Answer, Then};
 use crate::connection::commands::close_method;
-use crate::connection::{LATER, LATER_MOST};
+use crate::connection::pacing::{LATER, LATER_MOST};
 use crate::error::{Error, ErrorKind};
 use crate::methods::{Confirmation, Publish};
 use crate::options::{ConnectOptions, Login};
