@@ -27,6 +27,9 @@ use crate::rpc::again::Question;
 const RESEND_GRACE: Duration = Duration::from_secs(2);
 /// So long after the one that publishes, the connection that consumes may be known to be lost.
 const NOTICE: Duration = Duration::from_millis(200);
+/// A request that may be lost, and that no queue takes yet, is offered again after this at the soonest: half of it is for the
+/// answer of a server that came back meanwhile.
+const LATE: Duration = Duration::from_millis(400);
 /// When replies flow again, the one to a request that may have arrived is waited for so long; half of it is jitter.
 const OVERDUE: Duration = Duration::from_millis(800);
 /// A request that no queue takes is offered again after this long, since a deleted queue is there again in a moment; then
@@ -123,6 +126,7 @@ impl Call<'_> {
         // to tell, and the request is offered again instead of vanishing, until the call's time is up.
         let insist = self.may_insist();
         let mut pause = REOFFER_FIRST;
+        let mut doubted = false;
         loop {
             request.mandatory = self.request.mandatory || insist;
             let sending = self.driver.send(request.clone());
@@ -162,11 +166,22 @@ impl Call<'_> {
                     // Whoever ran it may have its reply still.
                     tokio::select! {
                         ending = ended(slot) => return Ok(ending),
-                        () = self.ask_for_reply(jittered(self.grace())) => {}
+                        () = self.ask_before_it_is_sent_again(self.grace()) => {}
                     }
+                    doubted = self.may_have_run_anywhere();
                 }
                 Round::SendFailed(error) if insist && error.kind() == ErrorKind::Undeliverable => {
-                    match Box::pin(self.pause(slot, pause)).await {
+                    // Servers that are not back have not heard the question. Now it may be that only another one is back than the
+                    // one that ran it.
+                    let waited = if doubted {
+                        tokio::select! {
+                            ending = ended(slot) => Some(ending),
+                            () = self.ask_for_reply(LATE.max(pause)) => None,
+                        }
+                    } else {
+                        Box::pin(self.pause(slot, pause)).await
+                    };
+                    match waited {
                         Some(Ending::TimedOut(which)) => {
                             return Err(self.timed_out(Some(which), Some(error)));
                         }
@@ -181,6 +196,7 @@ impl Call<'_> {
                     if let Some(ending) = Box::pin(self.until_overdue(slot)).await {
                         return Ok(ending);
                     }
+                    doubted = self.may_have_run_anywhere();
                 }
                 // The driver's own time is up with the call's.
                 Round::SendFailed(error) if Instant::now() >= self.deadline => {
@@ -218,6 +234,11 @@ impl Call<'_> {
         self.resend && self.request.retry != Retry::Never
     }
 
+    /// Whether any server of the topic may have run the request.
+    fn may_have_run_anywhere(&self) -> bool {
+        matches!(self.request.destination, Destination::Topic { .. })
+    }
+
     /// Whether only the server that took the request knows that it did, and the call may go on waiting for it.
     fn is_answered_where_it_ran(&self) -> bool {
         self.may_resend() && !matches!(self.request.destination, Destination::Server { .. })
@@ -236,6 +257,13 @@ impl Call<'_> {
                 round => return round,
             }
         }
+    }
+
+    /// Asks twice while servers get their time to come back, the second time shortly before the request is sent again.
+    async fn ask_before_it_is_sent_again(&self, about: Duration) {
+        let half = jittered(about) / 2;
+        self.ask_for_reply(half).await;
+        self.ask_for_reply(half).await;
     }
 
     /// Asks until the call ends, less often each time: servers may come back a little later than we do.
@@ -323,7 +351,7 @@ impl Call<'_> {
         // Whoever ran it may have its reply still.
         tokio::select! {
             ending = ended(slot) => Some(ending),
-            () = self.ask_for_reply(jittered(OVERDUE.min(self.grace()))) => None,
+            () = self.ask_before_it_is_sent_again(OVERDUE.min(self.grace())) => None,
         }
     }
 
