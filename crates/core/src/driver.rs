@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use oslo_messaging_proto::wire::body::Body;
 use oslo_messaging_proto::wire::notification::ContextForm;
 use tokio::time::Instant;
 
@@ -166,6 +167,9 @@ pub struct Capabilities {
     pub mandatory: bool,
     /// A listener can ask for messages from before it began ([`Notifications::since`]).
     pub history: bool,
+    /// Messages stay inside of this process and are handed over as they are, so that they need not be written as bytes:
+    /// requests and replies are sent open ([`Body`]). Whoever asks such a message for its bytes gets them.
+    pub open: bool,
     /// Where a notification has its context on this bus.
     pub context: ContextForm,
     /// The prefetch that an option of the driver sets, whatever a [`Subscription`] asks for.
@@ -183,6 +187,7 @@ impl Capabilities {
         requeue: false,
         mandatory: false,
         history: false,
+        open: false,
         context: ContextForm::Flat,
         prefetch: None,
         reply_retry: Duration::ZERO,
@@ -229,8 +234,9 @@ impl Capabilities {
 pub struct Outgoing<'a> {
     /// Where it goes.
     pub destination: Destination<'a>,
-    /// The encoded message. Sent again unchanged after a lost connection.
-    pub body: Bytes,
+    /// The message: bytes, or one that is written as soon as somebody looks at its bytes, which it can be used as. Sent again
+    /// unchanged after a lost connection.
+    pub body: Body,
     /// When the sender stops waiting; `None` waits as long as [`Outgoing::retry`] allows.
     pub deadline: Option<Instant>,
     /// How long the bus keeps the message if nobody takes it (the AMQP `expiration` of a call).
@@ -260,10 +266,10 @@ pub struct Outgoing<'a> {
 
 impl<'a> Outgoing<'a> {
     /// A message without deadline and expiry, not mandatory, retried for ever, to be kept over a restart of the bus.
-    pub fn new(destination: Destination<'a>, body: Bytes) -> Self {
+    pub fn new(destination: Destination<'a>, body: impl Into<Body>) -> Self {
         Self {
             destination,
-            body,
+            body: body.into(),
             deadline: None,
             expires: None,
             mandatory: false,
@@ -279,7 +285,7 @@ impl fmt::Debug for Outgoing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outgoing")
             .field("destination", &self.destination)
-            .field("bytes", &self.body.len())
+            .field("bytes", &self.body.size())
             .field("deadline", &self.deadline)
             .field("expires", &self.expires)
             .field("mandatory", &self.mandatory)
@@ -643,7 +649,7 @@ pub enum ListenerEvent {
 /// assert_eq!(settled, [(1, Settlement::Ack), (2, Settlement::Reject), (3, requeue), (4, requeue)]);
 /// ```
 pub struct Delivery {
-    body: Bytes,
+    body: Body,
     redelivered: bool,
     expires: Option<Duration>,
     tag: u64,
@@ -653,6 +659,25 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery with this body, settled through `settler` under `tag`.
     pub fn new(body: Bytes, tag: u64, settler: Arc<dyn Settler>) -> Self {
+        Self::of(body.into(), tag, settler)
+    }
+
+    /// The same of a message that need not be bytes.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use oslo_messaging_core::driver::{Delivery, Settlement, Settler};
+    /// use oslo_messaging_proto::Body;
+    ///
+    /// struct Nobody;
+    /// impl Settler for Nobody {
+    ///     fn settle(&self, _tag: u64, _how: Settlement) {}
+    /// }
+    ///
+    /// let delivery = Delivery::of(Body::from("{}"), 1, Arc::new(Nobody));
+    /// assert_eq!(delivery.body(), "{}");
+    /// ```
+    pub fn of(body: Body, tag: u64, settler: Arc<dyn Settler>) -> Self {
         Self {
             body,
             redelivered: false,
@@ -692,12 +717,26 @@ impl Delivery {
     /// ```
     #[must_use]
     pub fn with_body(mut self, body: Bytes) -> Self {
-        self.body = body;
+        self.body = body.into();
         self
     }
 
-    /// The encoded message.
+    /// The encoded message; one that came open is written for it.
     pub fn body(&self) -> &Bytes {
+        self.body.bytes()
+    }
+
+    /// The message in the form in which it came.
+    ///
+    /// ```
+    /// use oslo_messaging_core::driver::Delivery;
+    ///
+    /// fn method(delivery: &Delivery) -> Option<String> {
+    ///     let request = delivery.message().request().ok()?;
+    ///     request.method().ok().map(str::to_owned)
+    /// }
+    /// ```
+    pub fn message(&self) -> &Body {
         &self.body
     }
 
@@ -743,7 +782,7 @@ impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
             .field("tag", &self.tag)
-            .field("bytes", &self.body.len())
+            .field("bytes", &self.body.size())
             .field("redelivered", &self.redelivered)
             .field("expires", &self.expires)
             .finish()

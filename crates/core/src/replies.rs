@@ -348,7 +348,7 @@ impl State {
 
 impl Inbox for Shared {
     fn deliver(&self, delivery: Delivery) {
-        let reply = match Reply::decode(delivery.body()) {
+        let reply = match delivery.message().reply() {
             Ok(reply) => reply,
             Err(fault) => {
                 // Wire: as Connection's message callback, which rejects what it cannot read (6.3).

@@ -34,10 +34,10 @@ impl Driver for TwoPartReplies {
         };
         Box::pin(async move {
             let mut first = message.clone();
-            first.body = payload;
+            first.body = payload.into();
             self.0.send(first).await?;
             let mut last = message;
-            last.body = ending;
+            last.body = ending.into();
             self.0.send(last).await
         })
     }

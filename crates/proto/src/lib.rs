@@ -28,6 +28,7 @@ pub use crate::target::{Target, TargetError};
 pub use crate::url::{TransportHost, TransportUrl, UrlError};
 pub use crate::version::{Version, VersionError, acceptable};
 pub use crate::wire::args::Args;
+pub use crate::wire::body::Body;
 pub use crate::wire::context::Context;
 pub use crate::wire::envelope::Message;
 pub use crate::wire::failure::{Failure, FailureError};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use oslo_messaging_proto::json::{de::from_str, ser::to_string};
 use oslo_messaging_proto::wire::envelope;
+use oslo_messaging_proto::wire::request::open_request;
 use oslo_messaging_proto::{
     Args, CallHead, Context, Failure, Kind, Message, MsgId, Number, RawJson, Reply, ReplyBody,
     Request, RequestHead, TransportUrl, UniqueId, Value, Version, encode_request,
@@ -103,6 +104,17 @@ fn context() -> impl Strategy<Value = Context> {
             .map(|(key, value)| (key, RawJson::from_value(&value).unwrap()))
             .collect()
     })
+}
+
+/// Values as text that others wrote: with line breaks, and characters that we would escape. Some are as we write them.
+fn foreign(values: &Value) -> Vec<(String, RawJson)> {
+    let members = values.as_object().unwrap().iter();
+    let texts = members.map(|(key, value)| {
+        let foreign = judged(value).map(|judged| serde_json::to_string_pretty(&judged).unwrap());
+        let text = foreign.unwrap_or_else(|| to_string(value).unwrap());
+        (key.clone(), RawJson::from_text(text).unwrap())
+    });
+    texts.collect()
 }
 
 proptest! {
@@ -213,6 +225,89 @@ proptest! {
         prop_assert!(reply.is_ending() && !reply.is_heartbeat() && reply.failure().is_none());
         let read = reply.result().map_or(Value::Null, |raw| raw.to_value().unwrap());
         prop_assert_eq!(read, result);
+    }
+
+    #[test]
+    fn an_open_request_is_read_as_its_bytes_are(
+        (method, namespace, version) in (text(), option::of(text()), option::of(text())),
+        call in option::of((any::<u128>(), "[ -~é]{0,20}", option::of(0u32..1_000_000))),
+        (unique_id, by_others, reserved) in (any::<u128>(), any::<bool>(), any::<bool>()),
+        (args, context) in (object(), object()),
+    ) {
+        let head = RequestHead {
+            method: &method,
+            namespace: namespace.as_deref(),
+            version: version.as_deref(),
+            call: call.as_ref().map(|(id, reply_q, monitor)| CallHead {
+                msg_id: MsgId::from_random(*id),
+                reply_q,
+                monitor: monitor.map(|ms| Duration::from_millis(ms.into())),
+                deadline: monitor.map(u64::from),
+                cancellable: monitor.is_some(),
+            }),
+            unique_id: UniqueId::from_random(unique_id),
+        };
+        let mut context: Context = foreign(&context).into_iter().collect();
+        if reserved {
+            context.insert("reply_q", &1).unwrap();
+        }
+        let by_others = by_others.then(|| foreign(&args).into_iter().collect::<Args>());
+        let (open, written) = match &by_others {
+            Some(args) => (open_request(&head, args, &context), encode_request(&head, args, &context)),
+            None => (open_request(&head, &args, &context), encode_request(&head, &args, &context)),
+        };
+        let (open, written) = (open.unwrap(), written.unwrap());
+        prop_assert!(open.is_open());
+        let (mut ours, mut read) = (open.request().unwrap(), Request::decode(&written).unwrap());
+        prop_assert!(ours.is_open() && !read.is_open());
+        prop_assert_eq!(ours.method(), read.method());
+        prop_assert_eq!(ours.namespace(), read.namespace());
+        prop_assert_eq!(ours.version(), read.version());
+        prop_assert_eq!(ours.msg_id(), read.msg_id());
+        prop_assert_eq!(ours.reply_q(), read.reply_q());
+        prop_assert_eq!(ours.unique_id(), read.unique_id());
+        prop_assert_eq!(ours.heartbeat_interval(), read.heartbeat_interval());
+        prop_assert_eq!(ours.deadline(), read.deadline());
+        prop_assert_eq!(ours.is_cancellable(), read.is_cancellable());
+        prop_assert_eq!(ours.extra().count() + read.extra().count(), 0);
+        prop_assert_eq!(ours.context(), read.context());
+        prop_assert_eq!(ours.message(), read.message());
+        let texts = [&mut ours, &mut read].map(|request| to_string(&request.take_args().unwrap()).unwrap());
+        prop_assert_eq!(&texts[0], &texts[1]);
+        // Whoever looks at its bytes sees what a broker would carry.
+        prop_assert_eq!(open.bytes(), &written);
+    }
+
+    #[test]
+    fn an_open_reply_is_read_as_its_bytes_are(
+        (result, by_others) in (object(), any::<bool>()),
+        (id, unique) in (any::<u128>(), any::<[u128; 2]>()),
+    ) {
+        let id = MsgId::from_random(id).to_string();
+        let [first, second] = unique.map(UniqueId::from_random);
+        for (key, value) in foreign(&result) {
+            let raw = by_others.then_some(value);
+            let members = result.as_object().unwrap();
+            let value = members.get(&key).unwrap();
+            let (open, written) = match &raw {
+                Some(raw) => (ReplyBody::open_result(raw), ReplyBody::encode_result(raw)),
+                None => (ReplyBody::open_result(value), ReplyBody::encode_result(value)),
+            };
+            let open = open.unwrap().finish(&id, first);
+            let written = written.unwrap().finish(&id, first);
+            prop_assert!(open.message().is_open());
+            let ours = open.message().reply().unwrap();
+            let read = Reply::decode(written.body()).unwrap();
+            prop_assert_eq!(ours.msg_id(), read.msg_id());
+            prop_assert_eq!(ours.result(), read.result());
+            prop_assert!(ours.failure().is_none() && read.failure().is_none());
+            prop_assert_eq!(ours.control_queue(), read.control_queue());
+            let flags = |reply: &Reply| (reply.is_ending(), reply.is_heartbeat(), reply.is_cancel());
+            prop_assert_eq!(flags(&ours), flags(&read));
+            let renewed = [open.renew(second), written.renew(second)];
+            prop_assert_eq!(renewed[0].body(), renewed[1].body());
+            prop_assert_eq!(open.body(), written.body());
+        }
     }
 
     #[test]

@@ -174,6 +174,7 @@ impl Driver for MemoryDriver {
         capabilities.notifications = true;
         capabilities.requeue = true;
         capabilities.mandatory = true;
+        capabilities.open = true;
         capabilities
     }
 
@@ -348,7 +349,7 @@ impl Handout {
     fn deliver(self) {
         let tap = Arc::clone(&self.tap);
         let _on_the_way = OnTheWay(&tap.subscriber);
-        let delivery = Delivery::new(self.body, self.tag, self.tap)
+        let delivery = Delivery::of(self.body, self.tag, self.tap)
             .redelivered(self.redelivered)
             .expires(self.expires);
         tap.subscriber.inbox.deliver(delivery);

@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use oslo_messaging_proto::wire::body::Body;
 use tokio::time::Instant;
 
 use super::driver::Subscriber;
@@ -29,7 +29,7 @@ const IN_PLACE_LIMIT: u8 = 16;
 /// A message in a queue, or handed out and not settled.
 #[derive(Clone)]
 pub(crate) struct Message {
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     pub(crate) expires: Option<Duration>,
     /// When it is dropped if it still waits.
     pub(crate) dies: Option<Instant>,
@@ -38,7 +38,7 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    pub(crate) fn new(body: Bytes, expires: Option<Duration>, dies: Option<Instant>) -> Self {
+    pub(crate) fn new(body: Body, expires: Option<Duration>, dies: Option<Instant>) -> Self {
         Self {
             body,
             expires,
@@ -57,7 +57,7 @@ impl Message {
 pub(crate) struct Handout {
     pub(crate) tap: Arc<Tap>,
     pub(crate) tag: u64,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     pub(crate) expires: Option<Duration>,
     pub(crate) redelivered: bool,
 }

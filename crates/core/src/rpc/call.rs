@@ -219,7 +219,7 @@ impl Call<'_> {
     ) -> Result<()> {
         if *named != *address {
             let body = with_reply_queue(&request.body, self.id, named, address);
-            request.body = body.ok_or_else(|| self.lost())?;
+            request.body = body.ok_or_else(|| self.lost())?.into();
             *named = Arc::clone(address);
         }
         Ok(())

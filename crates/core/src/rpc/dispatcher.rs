@@ -131,6 +131,7 @@ impl Dispatcher {
         };
         let invocation = Invocation::new(method, &context, args)
             .awaited(is_call)
+            .open(request.is_open())
             .with_serializer(serializer);
         in_context(Arc::clone(&context), async {
             endpoint.call(&context, invocation).await

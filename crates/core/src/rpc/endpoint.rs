@@ -319,6 +319,8 @@ pub struct Invocation<'a> {
     args: Args,
     is_call: bool,
     serializer: Option<&'a dyn Serializer>,
+    /// The bus takes the reply open.
+    is_open: bool,
 }
 
 impl<'a> Invocation<'a> {
@@ -330,7 +332,14 @@ impl<'a> Invocation<'a> {
             args,
             is_call: true,
             serializer: None,
+            is_open: false,
         }
+    }
+
+    /// Notes that the request came open, so that its reply may go so.
+    pub(crate) fn open(mut self, is_open: bool) -> Self {
+        self.is_open = is_open;
+        self
     }
 
     /// Notes whether somebody waits for the result.
@@ -431,7 +440,7 @@ impl<'a> Invocation<'a> {
             .serializer
             .filter(|serializer| serializer.wants_entities())
         {
-            None => ReplyBody::encode_result(result).map_err(|fault| fault.to_string()),
+            None => self.write(result),
             Some(serializer) => self.respond_through(serializer, result),
         };
         written.map_err(|why| {
@@ -452,7 +461,16 @@ impl<'a> Invocation<'a> {
         let value = serializer
             .serialize_entity(self.context, value)
             .map_err(|fault| fault.to_string())?;
-        ReplyBody::encode_result(&value).map_err(|fault| fault.to_string())
+        self.write(&value)
+    }
+
+    fn write<T: Serialize + ?Sized>(&self, result: &T) -> Result<ReplyBody, String> {
+        let written = if self.is_open {
+            ReplyBody::open_result(result)
+        } else {
+            ReplyBody::encode_result(result)
+        };
+        written.map_err(|fault| fault.to_string())
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str, raw: &RawJson) -> Result<T, Failure> {

@@ -132,10 +132,10 @@ impl<D: Dispatch> Service<D> {
         let place = received.lane.take().map(|lane| floor.place(lane));
         let now = Instant::now();
         let delivery = &received.delivery;
-        let request = match Request::decode(delivery.body()) {
+        let request = match delivery.message().request() {
             Ok(request) => request,
             Err(fault) => {
-                error!(error = %fault, bytes = delivery.body().len(), "rejected a message that is no request");
+                error!(error = %fault, bytes = delivery.message().size(), "rejected a message that is no request");
                 count(&self.counters.rejected);
                 received.delivery.reject();
                 return Accepted::Nothing;

@@ -57,7 +57,7 @@ impl RecentReplies {
         reply: SealedReply,
         now: Instant,
     ) -> bool {
-        let size = reply.body().len();
+        let size = reply.message().size();
         if size > LARGEST {
             return false;
         }
@@ -72,7 +72,7 @@ impl RecentReplies {
             let Some(oldest) = self.kept.pop_front() else {
                 break;
             };
-            self.bytes -= oldest.reply.body().len();
+            self.bytes -= oldest.reply.message().size();
         }
         true
     }
@@ -192,7 +192,7 @@ mod tests {
             recent
                 .kept
                 .iter()
-                .map(|kept| kept.reply.body().len())
+                .map(|kept| kept.reply.message().size())
                 .sum::<usize>()
         );
     }

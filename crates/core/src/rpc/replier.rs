@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use oslo_messaging_proto::state::obsolete::ObsoleteQueues;
+use oslo_messaging_proto::wire::body::Body;
 use oslo_messaging_proto::wire::failure::Failure;
 use oslo_messaging_proto::wire::reply::{ReplyBody, SealedReply};
 use tokio::time::{Instant, sleep_until};
@@ -119,7 +119,7 @@ impl Replier {
 
     /// Sends a reply that was sent before, to a caller that asked for it and will ask again.
     pub(crate) async fn once_more(&self, to: &ReplyTo, reply: SealedReply) {
-        let again = self.outgoing(to, reply.into_body(), false);
+        let again = self.outgoing(to, reply.message().clone(), false);
         let sent = self.driver.send(again);
         if let Err(fault) = sent.await {
             debug!(msg_id = to.msg_id(), error = %fault, "a reply was not sent again");
@@ -149,7 +149,7 @@ impl Replier {
             permit: Some(permit),
             waiting: None,
         };
-        let first = self.outgoing(to, letter.reply.body().clone(), !letter.kept);
+        let first = self.outgoing(to, letter.reply.message().clone(), !letter.kept);
         match self.send_first(first, &mut place).await {
             Ok(()) => tried(),
             Err(fault) if fault.kind() == ErrorKind::Undeliverable && !self.patience.is_zero() => {
@@ -245,7 +245,7 @@ impl Replier {
             last = self.stopping.load(Ordering::Acquire);
             // Wire: a new `_unique_id` for each attempt (spec section 9).
             letter.reply = letter.reply.renew(unique_id());
-            let again = self.outgoing(to, letter.reply.body().clone(), !letter.kept);
+            let again = self.outgoing(to, letter.reply.message().clone(), !letter.kept);
             match self.driver.send(again).await {
                 Ok(()) => return,
                 Err(fault) if fault.kind() == ErrorKind::Undeliverable => {}
@@ -257,7 +257,12 @@ impl Replier {
         }
     }
 
-    fn outgoing<'a>(&self, to: &'a ReplyTo, body: Bytes, persistent: bool) -> Outgoing<'a> {
+    fn outgoing<'a>(
+        &self,
+        to: &'a ReplyTo,
+        body: impl Into<Body>,
+        persistent: bool,
+    ) -> Outgoing<'a> {
         let mut message = Outgoing::new(Destination::Reply { queue: to.queue() }, body);
         message.deadline = Some(deadline_after(Instant::now(), self.limit));
         message.mandatory = self.mandatory;

@@ -22,6 +22,7 @@ mod limits;
 mod logging;
 mod lost_queues;
 mod memory;
+mod open;
 mod policies;
 mod replies;
 mod scripted;

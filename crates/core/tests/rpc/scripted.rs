@@ -276,7 +276,7 @@ impl Driver for Scripted {
             let (verdict, answer) = oneshot::channel();
             let sent = Sent {
                 to: name(&message.destination),
-                body: message.body,
+                body: message.body.into_bytes(),
                 mandatory: message.mandatory,
                 expires: message.expires,
                 deadline: message.deadline,

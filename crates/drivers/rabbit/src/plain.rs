@@ -52,11 +52,11 @@ impl Plain {
                     let until = message.deadline.unwrap_or(deadline_after(now, wait));
                     self.desk.open(id, until).await?;
                 }
-                message.body = request.body;
+                message.body = request.body.into();
             }
             Destination::Reply { .. } => match reply(&message.body)? {
                 Some(body) => {
-                    message.body = body;
+                    message.body = body.into();
                     // Callers of that wire ask for nothing twice, and have always got it so.
                     message.persistent = true;
                 }

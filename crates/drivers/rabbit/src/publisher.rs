@@ -134,7 +134,7 @@ impl Publisher {
 
     fn pack<'a>(&'a self, message: &Outgoing<'a>) -> Result<Parcel<'a>> {
         let body = match self.config.kombu_compression {
-            None => message.body.clone(),
+            None => message.body.bytes().clone(),
             Some(compression) => compression.pack(&message.body),
         };
         let limit = self.limit.load(Ordering::Relaxed);

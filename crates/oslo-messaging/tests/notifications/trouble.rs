@@ -262,7 +262,7 @@ async fn a_duplicate_is_acknowledged_and_holds_no_place() {
             exchange: None,
             topic: "notifications.info",
         };
-        let message = oslo_messaging::driver::Outgoing::new(destination, body.into());
+        let message = oslo_messaging::driver::Outgoing::new(destination, body);
         transport.driver().send(message).await.unwrap();
     }
     assert_eq!(event(&next(&mut hears).await.1), "once");

@@ -52,6 +52,12 @@ pub(crate) struct Scanner<'a> {
     pub(crate) at: usize,
 }
 
+/// Whether `text` is one JSON value that can be walked over.
+pub(crate) fn is_value(text: &str) -> bool {
+    let mut scanner = Scanner::new(text);
+    scanner.value().is_ok() && scanner.end().is_ok()
+}
+
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         Self { text, at: 0 }

@@ -49,13 +49,33 @@ pub(crate) fn write_value<const NESTED: bool, T: Serialize + ?Sized>(
     out: &mut Vec<u8>,
     value: &T,
 ) -> Result<(), EncodeError> {
-    value.serialize(&mut Writer::<NESTED> { out, depth: 0 })
+    value.serialize(&mut Writer::<NESTED> {
+        out,
+        depth: 0,
+        has_raw: false,
+    })
+}
+
+/// The same, plain; tells whether there is text in it that was not written here, which may be nested deeper than anybody reads.
+pub(crate) fn write_value_noting<T: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    value: &T,
+) -> Result<bool, EncodeError> {
+    let mut writer = Writer::<false> {
+        out,
+        depth: 0,
+        has_raw: false,
+    };
+    value.serialize(&mut writer)?;
+    Ok(writer.has_raw)
 }
 
 /// The serializer.
 pub(crate) struct Writer<'a, const NESTED: bool> {
     pub(crate) out: &'a mut Vec<u8>,
     depth: usize,
+    /// Text went through that was written elsewhere.
+    has_raw: bool,
 }
 
 /// A list or object being written.
@@ -240,6 +260,7 @@ impl<'w, 'a, const NESTED: bool> ser::Serializer for &'w mut Writer<'a, NESTED> 
         value: &T,
     ) -> Result<(), EncodeError> {
         if name == RAW_TOKEN {
+            self.has_raw = true;
             return value.serialize(RawText { writer: self });
         }
         // Guards types that wrap themselves without end.

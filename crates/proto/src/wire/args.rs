@@ -13,6 +13,7 @@ use crate::json::error::JsonError;
 use crate::json::kind::Kind;
 use crate::json::members::{Members, last_of_each};
 use crate::json::raw::RawJson;
+use crate::json::scan::is_value;
 use crate::json::text::Text;
 
 /// The arguments of a request.
@@ -155,6 +156,19 @@ impl Args {
             Repr::Raw(raw) => !raw.is_truthy(),
             Repr::Entries(entries) => entries.is_empty(),
         }
+    }
+
+    /// The text of arguments that nobody has changed yet; none of others.
+    pub(crate) fn raw_text(&self) -> &str {
+        match &self.0 {
+            Repr::Raw(raw) => raw.as_str(),
+            Repr::Entries(_) => "",
+        }
+    }
+
+    /// Whether arguments that nobody has changed can be walked over.
+    pub(crate) fn is_readable(&self) -> bool {
+        is_value(self.raw_text())
     }
 
     fn entries_mut(&mut self) -> &mut Vec<(Text, RawJson)> {

@@ -80,12 +80,24 @@ impl Context {
 
     /// From a request: entries in order of arrival, perhaps with duplicates.
     pub(crate) fn received(entries: Vec<(Text, RawJson)>, client_timeout: Option<RawJson>) -> Self {
-        let mut entries = last_of_each(entries, |key| key.as_str());
-        entries.retain(|(key, _)| !matches!(key.as_str(), "msg_id" | "reply_q" | "client_timeout"));
-        Self {
-            entries,
+        let mut this = Self {
+            entries: last_of_each(entries, |key| key.as_str()),
             client_timeout,
-        }
+        };
+        this.drop_reserved();
+        this
+    }
+
+    /// Drops what a receiver does not see.
+    pub(crate) fn drop_reserved(&mut self) {
+        self.entries
+            .retain(|(key, _)| !matches!(key.as_str(), "msg_id" | "reply_q" | "client_timeout"));
+    }
+
+    /// As a receiver gets it: with the monitor timeout of this request, not of the one it came with.
+    pub(crate) fn with_client_timeout(mut self, client_timeout: Option<RawJson>) -> Self {
+        self.client_timeout = client_timeout;
+        self
     }
 
     /// Sets `key`, in place if it is there already.

@@ -1,6 +1,7 @@
 //! The messages: what is in the body of an AMQP message (wire spec 6 to 12, 17).
 
 pub mod args;
+pub mod body;
 pub mod context;
 pub mod envelope;
 pub mod failure;

@@ -7,11 +7,17 @@ use crate::error::{DecodeError, EncodeError};
 use crate::json::de::from_str;
 use crate::json::kind::Kind;
 use crate::json::raw::RawJson;
-use crate::json::ser::write_value;
-use crate::json::write::{push_content, push_string};
-use crate::wire::envelope::{close_envelope, open, open_envelope, with_scratch};
+use crate::json::scan::is_value;
+use crate::json::ser::{write_value, write_value_noting};
+use crate::json::text::Text;
+use crate::json::write::{push_content, push_raw, push_string};
+use crate::wire::body::Body;
+use crate::wire::envelope::{close_envelope, open as open_body, open_envelope, with_scratch};
 use crate::wire::failure::{Failure, FailureError};
 use crate::wire::ids::{MsgId, UniqueId, hex};
+use crate::wire::reply::open::OpenReply;
+
+mod open;
 
 /// Room left for what [`ReplyBody::finish`] adds when ids have their usual length.
 const ROOM: usize = 160;
@@ -30,9 +36,14 @@ const ROOM: usize = 160;
 /// # Ok::<(), oslo_messaging_proto::EncodeError>(())
 /// ```
 #[derive(Clone)]
-pub struct ReplyBody {
+pub struct ReplyBody(Form);
+
+#[derive(Clone)]
+enum Form {
     /// The envelope and the first keys of the message, up to and without the comma before `_msg_id`.
-    text: Vec<u8>,
+    Written(Vec<u8>),
+    /// A result, for a bus inside of this process.
+    Open(RawJson),
 }
 
 /// A reply ready to be published, which remembers where its `_unique_id` stands.
@@ -47,7 +58,8 @@ pub struct ReplyBody {
 /// ```
 #[derive(Clone)]
 pub struct SealedReply {
-    body: Bytes,
+    body: Body,
+    /// Where the id stands in a body that is not open.
     unique_id_at: usize,
 }
 
@@ -64,17 +76,52 @@ impl ReplyBody {
             out.extend_from_slice(b", \\\"failure\\\": null, \\\"ending\\\": true");
             Ok(())
         })?;
-        Ok(Self { text })
+        Ok(Self(Form::Written(text)))
+    }
+
+    /// The same for a bus inside of this process: the result is written as JSON, what is around it only for those who ask for
+    /// bytes. A result that holds text which nobody could read is written whole, and is rejected where it is read.
+    ///
+    /// # Errors
+    /// As [`encode_result`](Self::encode_result).
+    ///
+    /// ```
+    /// use oslo_messaging_proto::{MsgId, ReplyBody, UniqueId};
+    ///
+    /// let id = MsgId::from_random(1).to_string();
+    /// let open = ReplyBody::open_result("done")?.finish(&id, UniqueId::from_random(2));
+    /// let written = ReplyBody::encode_result("done")?.finish(&id, UniqueId::from_random(2));
+    /// assert_eq!(open.message().reply().unwrap().result().unwrap().as_str(), "\"done\"");
+    /// assert_eq!(open.body(), written.body());
+    /// # Ok::<(), oslo_messaging_proto::EncodeError>(())
+    /// ```
+    pub fn open_result<T: Serialize + ?Sized>(result: &T) -> Result<Self, EncodeError> {
+        let mut has_raw = false;
+        let text = with_scratch(0, |out| {
+            has_raw = write_value_noting(out, result)?;
+            Ok(())
+        })?;
+        // Invariant: JSON is written in ASCII.
+        let text = String::from_utf8(text).expect("the writer gives pure ASCII");
+        let is_readable = !has_raw || is_value(&text);
+        let result = RawJson::checked(Text::owned(text));
+        Ok(Self(if is_readable {
+            Form::Open(result)
+        } else {
+            Form::Written(write_result(&result))
+        }))
     }
 
     /// The reply of a method that returned nothing.
     pub fn null() -> Self {
-        Self::fixed(b"{\\\"result\\\": null, \\\"failure\\\": null, \\\"ending\\\": true")
+        Self(Form::Written(fixed(
+            b"{\\\"result\\\": null, \\\"failure\\\": null, \\\"ending\\\": true",
+        )))
     }
 
     /// A sign of life; to be sent only to a caller that asked for it.
     pub fn heartbeat() -> Self {
-        Self::fixed(b"{\\\"result\\\": null, \\\"failure\\\": null, \\\"ending\\\": false")
+        Self(Form::Written(fixed(HEARTBEAT)))
     }
 
     /// The reply of a method that failed, where the failure is JSON text already, such as one written by another language.
@@ -105,10 +152,10 @@ impl ReplyBody {
     /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
     /// ```
     pub fn taken(control_queue: &str) -> Self {
-        let mut this = Self::heartbeat();
-        this.text.extend_from_slice(b", \\\"_control_q\\\": ");
-        push_string::<true>(&mut this.text, control_queue);
-        this
+        let mut text = fixed(HEARTBEAT);
+        text.extend_from_slice(b", \\\"_control_q\\\": ");
+        push_string::<true>(&mut text, control_queue);
+        Self(Form::Written(text))
     }
 
     /// Tells the server that runs a call that nobody waits for it any more. Goes to the queue that the server named, and to no
@@ -123,9 +170,9 @@ impl ReplyBody {
     /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
     /// ```
     pub fn cancel() -> Self {
-        let mut this = Self::heartbeat();
-        this.text.extend_from_slice(b", \\\"_cancel\\\": true");
-        this
+        let mut text = fixed(HEARTBEAT);
+        text.extend_from_slice(b", \\\"_cancel\\\": true");
+        Self(Form::Written(text))
     }
 
     /// The reply of a method that failed.
@@ -139,19 +186,24 @@ impl ReplyBody {
         text.extend_from_slice(b"{\\\"result\\\": null, \\\"failure\\\": ");
         push_string::<true>(&mut text, failure);
         text.extend_from_slice(b", \\\"ending\\\": true");
-        Self { text }
-    }
-
-    fn fixed(message: &[u8]) -> Self {
-        let mut text = Vec::with_capacity(message.len() + 48 + ROOM);
-        open_envelope(&mut text);
-        text.extend_from_slice(message);
-        Self { text }
+        Self(Form::Written(text))
     }
 
     /// Adds the ids: the request's `_msg_id` and a new `_unique_id`.
     pub fn finish(self, msg_id: &str, unique_id: UniqueId) -> SealedReply {
-        let mut text = self.text;
+        let mut text = match self.0 {
+            Form::Written(text) => text,
+            Form::Open(result) => match MsgId::parse(msg_id) {
+                Some(msg_id) => {
+                    return SealedReply {
+                        body: OpenReply::body(result, msg_id, unique_id),
+                        unique_id_at: 0,
+                    };
+                }
+                // An id of another kind of caller, which has to come back as it is.
+                None => write_result(&result),
+            },
+        };
         text.extend_from_slice(b", \\\"_msg_id\\\": \\\"");
         push_content::<true>(&mut text, msg_id);
         text.extend_from_slice(b"\\\", \\\"_unique_id\\\": \\\"");
@@ -160,37 +212,77 @@ impl ReplyBody {
         text.extend_from_slice(b"\\\"}");
         close_envelope(&mut text);
         SealedReply {
-            body: Bytes::from(text),
+            body: Body::from(text),
             unique_id_at,
         }
     }
 }
 
+const HEARTBEAT: &[u8] = b"{\\\"result\\\": null, \\\"failure\\\": null, \\\"ending\\\": false";
+
+/// Everything of a reply but its ids.
+fn fixed(message: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(message.len() + 48 + ROOM);
+    open_envelope(&mut text);
+    text.extend_from_slice(message);
+    text
+}
+
+/// Everything of the reply with this result but its ids.
+fn write_result(result: &RawJson) -> Vec<u8> {
+    let mut text = fixed(b"{\\\"result\\\": ");
+    push_raw::<true>(&mut text, result.as_str());
+    text.extend_from_slice(b", \\\"failure\\\": null, \\\"ending\\\": true");
+    text
+}
+
 impl std::fmt::Debug for ReplyBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ReplyBody({} bytes)", self.text.len())
+        let bytes = match &self.0 {
+            Form::Written(text) => text.len(),
+            Form::Open(result) => result.as_str().len(),
+        };
+        write!(f, "ReplyBody({bytes} bytes)")
     }
 }
 
 impl SealedReply {
-    /// The body to publish.
+    /// The body to publish, which an open one is written for.
     pub fn body(&self) -> &Bytes {
-        &self.body
+        self.body.bytes()
     }
 
-    /// The body to publish.
+    /// The body to publish, which an open one is written for.
     pub fn into_body(self) -> Bytes {
-        self.body
+        self.body.into_bytes()
+    }
+
+    /// What is to be sent, in the form it has.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::{ReplyBody, UniqueId};
+    ///
+    /// let sealed = ReplyBody::null().finish("9b", UniqueId::from_random(1));
+    /// assert_eq!(sealed.message().bytes(), sealed.body());
+    /// ```
+    pub fn message(&self) -> &Body {
+        &self.body
     }
 
     /// The same reply with another `_unique_id`: for the next attempt to reach a reply queue that is missing
     /// (wire spec 13). A publish repeated after a reconnect keeps its bytes instead.
     #[must_use]
     pub fn renew(&self, unique_id: UniqueId) -> Self {
+        if let Some(body) = self.body.renewed(unique_id) {
+            return Self {
+                body,
+                unique_id_at: 0,
+            };
+        }
         let mut text = self.body.to_vec();
         text[self.unique_id_at..self.unique_id_at + 32].copy_from_slice(&hex(unique_id.as_u128()));
         Self {
-            body: Bytes::from(text),
+            body: Body::from(text),
             unique_id_at: self.unique_id_at,
         }
     }
@@ -198,7 +290,7 @@ impl SealedReply {
 
 impl std::fmt::Debug for SealedReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SealedReply({} bytes)", self.body.len())
+        write!(f, "SealedReply({} bytes)", self.body.size())
     }
 }
 
@@ -278,7 +370,7 @@ impl Reply {
             control_queue: None,
             cancel: false,
         };
-        open(body)?.each(|key, member| match key {
+        open_body(body)?.each(|key, member| match key {
             "_msg_id" => reply.msg_id = id_of(member.value()),
             "result" => reply.result = (member.value() != "null").then(|| member.raw()),
             "failure" if member.value() == "null" => reply.failure = None,

@@ -21,10 +21,17 @@ use crate::json::text::Text;
 use crate::json::write::{push_content, push_raw, push_string, push_u64};
 use crate::version::VersionError;
 use crate::wire::args::Args;
+use crate::wire::body::Body;
 use crate::wire::context::Context;
-use crate::wire::envelope::{Member, close_envelope, open, open_envelope, with_scratch};
+use crate::wire::envelope::{
+    Member, Opened, close_envelope, open as open_body, open_envelope, with_scratch,
+};
 use crate::wire::failure::Failure;
 use crate::wire::ids::{MsgId, UniqueId, hex};
+
+mod open;
+
+pub use self::open::open_request;
 
 /// The prefix of context keys.
 const CONTEXT: &str = "_context_";
@@ -101,12 +108,25 @@ pub fn encode_request<A: Serialize + ?Sized>(
     args: &A,
     context: &Context,
 ) -> Result<Bytes, EncodeError> {
+    write_request(head, context, |out| {
+        let start = out.len();
+        write_value::<true, A>(out, args)?;
+        require_args(out, start)
+    })
+}
+
+/// Writes the body of a request whose arguments `write_args` writes.
+fn write_request(
+    head: &RequestHead<'_>,
+    context: &Context,
+    write_args: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+) -> Result<Bytes, EncodeError> {
     with_scratch(0, |out| {
         open_envelope(out);
         out.extend_from_slice(b"{\\\"method\\\": ");
         push_string::<true>(out, head.method);
         out.extend_from_slice(b", \\\"args\\\": ");
-        write_args(out, args)?;
+        write_args(out)?;
         if let Some(namespace) = head.namespace {
             out.extend_from_slice(b", \\\"namespace\\\": ");
             push_string::<true>(out, namespace);
@@ -183,9 +203,8 @@ pub fn seal_request(
     .map(Bytes::from)
 }
 
-fn write_args<A: Serialize + ?Sized>(out: &mut Vec<u8>, args: &A) -> Result<(), EncodeError> {
-    let start = out.len();
-    write_value::<true, A>(out, args)?;
+/// What was written from `start` on has to be an object; nothing stands for an empty one.
+fn require_args(out: &mut Vec<u8>, start: usize) -> Result<(), EncodeError> {
     if out[start..] == *b"null" {
         out.truncate(start);
         out.extend_from_slice(b"{}");
@@ -205,10 +224,7 @@ fn write_call(out: &mut Vec<u8>, call: &CallHead<'_>) {
     out.extend_from_slice(b", \\\"_timeout\\\": ");
     match call.monitor {
         None => out.extend_from_slice(b"null"),
-        Some(timeout) if timeout.subsec_nanos() == 0 => push_u64(out, timeout.as_secs()),
-        Some(timeout) => {
-            out.extend_from_slice(FloatText::of(timeout.as_secs_f64()).as_str().as_bytes())
-        }
+        Some(timeout) => push_timeout(out, timeout),
     }
     if let Some(deadline) = call.deadline {
         out.extend_from_slice(b", \\\"_deadline\\\": ");
@@ -216,6 +232,14 @@ fn write_call(out: &mut Vec<u8>, call: &CallHead<'_>) {
     }
     if call.cancellable {
         out.extend_from_slice(b", \\\"_cancellable\\\": true");
+    }
+}
+
+fn push_timeout(out: &mut Vec<u8>, timeout: Duration) {
+    if timeout.subsec_nanos() == 0 {
+        push_u64(out, timeout.as_secs());
+    } else {
+        out.extend_from_slice(FloatText::of(timeout.as_secs_f64()).as_str().as_bytes());
     }
 }
 
@@ -293,6 +317,8 @@ pub struct Request {
     deadline: Option<u64>,
     is_cancellable: bool,
     extra: Vec<(Text, RawJson)>,
+    /// The open message that this is taken from; then `text` is no message.
+    source: Option<Body>,
 }
 
 /// Something is wrong with a request in a way that the server answers with a failure instead of rejecting the message
@@ -353,7 +379,7 @@ impl Request {
     /// # Errors
     /// [`DecodeError`]: to be rejected without requeue.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let opened = open(body)?;
+        let opened = open_body(body)?;
         let mut request = Self {
             text: Text::Static(""),
             method: Part::Missing,
@@ -368,6 +394,7 @@ impl Request {
             deadline: None,
             is_cancellable: false,
             extra: Vec::new(),
+            source: None,
         };
         let mut context = Vec::new();
         let mut timeout = None;
@@ -516,9 +543,26 @@ impl Request {
     /// assert_eq!(request.message().as_str(), r#"{"method": "ping", "args": {"n": NaN}}"#);
     /// ```
     pub fn message(&self) -> RawJson {
+        if let Some(source) = &self.source {
+            // Invariant: it was written just now.
+            let opened = open_body(source.bytes()).map(Opened::into_text);
+            return RawJson::checked(opened.expect("what we write can be read"));
+        }
         let text = self.text.as_str();
         let start = text.len() - text.trim_start().len();
         RawJson::checked(self.text.slice(start..text.trim_end().len()))
+    }
+
+    /// Whether it came as what it is made of ([`open_request`]), on a bus inside of this process. Its reply may do so, too.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Request;
+    ///
+    /// assert!(!Request::decode(br#"{"method": "ping"}"#)?.is_open());
+    /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
+    /// ```
+    pub fn is_open(&self) -> bool {
+        self.source.is_some()
     }
 
     /// Members of the message that mean nothing to a server, in order.

@@ -201,7 +201,7 @@ pub async fn bodies_arrive_as_they_were_sent(bus: Bus) {
     let bodies: [Vec<u8>; 3] = [(0..=255).collect(), vec![b'{'], vec![0x5a; 1 << 20]];
     for body in bodies {
         let mut message = message(TOPIC, "");
-        message.body = Bytes::from(body.clone());
+        message.body = Bytes::from(body.clone()).into();
         driver.send(message).await.expect("the bus takes a message");
         let delivery = a.take().await;
         assert!(

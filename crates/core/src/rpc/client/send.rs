@@ -6,15 +6,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use oslo_messaging_proto::json::raw::RawJson;
 use oslo_messaging_proto::json::value::Value;
 use oslo_messaging_proto::state::calls::Outcome;
 use oslo_messaging_proto::target::TargetError;
 use oslo_messaging_proto::version::Version;
+use oslo_messaging_proto::wire::body::Body;
 use oslo_messaging_proto::wire::context::Context;
 use oslo_messaging_proto::wire::ids::UniqueId;
-use oslo_messaging_proto::wire::request::{CallHead, RequestHead, encode_request};
+use oslo_messaging_proto::wire::request::{CallHead, RequestHead, encode_request, open_request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -221,7 +221,7 @@ impl RpcClient {
         args: A,
         call: Option<CallHead<'_>>,
         unique_id: UniqueId,
-    ) -> Result<Bytes> {
+    ) -> Result<Body> {
         let head = RequestHead {
             method,
             namespace: self.to.namespace.as_deref(),
@@ -234,21 +234,35 @@ impl RpcClient {
             Some(serializer) => Cow::Owned(serializer.serialize_context(ctx)?),
         };
         let sent_context = traced(&self.transport, sent_context);
-        let encoded = match self.entity_serializer() {
-            None => encode_request(&head, &args, &sent_context),
-            Some(serializer) => encode_request(
+        match self.entity_serializer() {
+            None => self.write(&head, &args, &sent_context),
+            Some(serializer) => self.write(
                 &head,
                 &serialize_args(serializer, ctx, &args)?,
                 &sent_context,
             ),
+        }
+    }
+
+    /// In the form the bus wants it.
+    fn write<A: Serialize>(
+        &self,
+        head: &RequestHead<'_>,
+        args: &A,
+        context: &Context,
+    ) -> Result<Body> {
+        let written = if self.transport.capabilities().open {
+            open_request(head, args, context)
+        } else {
+            encode_request(head, args, context).map(Body::from)
         };
-        encoded.map_err(Error::from)
+        written.map_err(Error::from)
     }
 
     fn outgoing<'a>(
         &self,
         destination: Destination<'a>,
-        body: Bytes,
+        body: Body,
         deadline: Instant,
     ) -> Outgoing<'a> {
         let mut message = Outgoing::new(destination, body);
