@@ -131,7 +131,10 @@ impl RecentReplies {
 
     /// Where the caller of a request that ran waits now, if it asked again meanwhile.
     pub(crate) fn moved_to(&mut self, request: UniqueId) -> Option<String> {
-        // Nearly always empty; an id that stays behind in the order does no harm.
+        if self.moved.is_empty() {
+            return None;
+        }
+        // An id that stays behind in the order does no harm.
         self.moved.remove(&request)
     }
 }
