@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::driver::Destination;
 
 /// So many calls ask with one question,
-const TOGETHER: usize = 1024;
+pub(crate) const TOGETHER: usize = 1024;
 /// and so many questions are asked in so long a time.
 const QUESTIONS: u32 = 256;
 const WITHIN: Duration = Duration::from_secs(5);

@@ -5,6 +5,8 @@
 //! others stay silent. Callers that lost their reply queue together ask together, since every question goes to every server. To a server that does not know the question it is a cast of an unknown method, whose name ends so
 //! that the reference's server does not make an error of it in its log.
 
+use std::collections::HashSet;
+
 use oslo_messaging_proto::error::EncodeError;
 use oslo_messaging_proto::wire::context::Context;
 use oslo_messaging_proto::wire::request::{Request, RequestHead, encode_request};
@@ -13,10 +15,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids;
-use crate::replies::doubts::Asked;
+use crate::replies::doubts::{Asked, TOGETHER};
 
 /// The method servers of this library know besides those of their endpoints.
 const METHOD: &str = "oslo_rpc_reply_again_ignore_errors";
+/// In bytes, of a queue's name: a short string of AMQP.
+const LONGEST_NAME: usize = 255;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +44,22 @@ impl Question {
         encode_request(&head, self, &Context::new())
     }
 
-    /// The question in a request, if it is one.
+    /// The question in a request, if it is one. Of what nobody asks with good reason, more at once or again in the same
+    /// question, nothing is left: each answer costs a server memory. A queue of which there cannot be one makes it no
+    /// question.
     pub(crate) fn read(request: &Request) -> Option<Self> {
         if request.method().ok()? != METHOD {
             return None;
         }
-        request.args().ok()?.parse().ok()
+        let mut question: Self = request.args().ok()?.parse().ok()?;
+        if !(1..=LONGEST_NAME).contains(&question.reply_q.len()) {
+            return None;
+        }
+        question.requests.truncate(TOGETHER);
+        let mut asked = HashSet::with_capacity(question.requests.len());
+        let is_new = |one: &Asked| asked.insert(one.unique_id());
+        question.requests.retain(is_new);
+        Some(question)
     }
 }
 
@@ -73,5 +87,35 @@ mod tests {
         let other = br#"{"method": "echo", "args": {"requests": [], "reply_q": "c"}}"#;
         let other = Request::decode(other).expect("a request");
         assert_eq!(Question::read(&other), None);
+    }
+
+    fn read(question: &Question) -> Option<Question> {
+        let request = Request::decode(&question.encode().expect("plain text"));
+        Question::read(&request.expect("a request"))
+    }
+
+    fn asked(n: usize) -> Asked {
+        Asked {
+            request: format!("{n:032x}"),
+            msg_id: "m".into(),
+        }
+    }
+
+    #[test]
+    fn a_question_costs_no_more_than_one_with_good_reason_whatever_it_asks() {
+        let asks = |requests, reply_q: &str| {
+            let reply_q = reply_q.to_owned();
+            read(&Question { requests, reply_q })
+        };
+        let many = (0..4 * TOGETHER).map(asked).collect();
+        let kept = asks(many, "reply_1").expect("a question");
+        assert_eq!(kept.requests.len(), TOGETHER);
+        let same = vec![asked(7); 100];
+        let kept = asks(same, "reply_1").expect("a question");
+        assert_eq!(kept.requests, [asked(7)]);
+        let one = vec![asked(7)];
+        assert_eq!(asks(one.clone(), ""), None);
+        assert_eq!(asks(one.clone(), &"q".repeat(LONGEST_NAME + 1)), None);
+        assert!(asks(one, &"q".repeat(LONGEST_NAME)).is_some());
     }
 }
