@@ -85,6 +85,33 @@ pub(crate) struct Registered {
     pub(crate) address: Arc<str>,
 }
 
+/// A call that is about to ask for its reply.
+pub(crate) struct Doubt<'a> {
+    replies: &'a Replies,
+    whom: Whom,
+    request: String,
+}
+
+impl Doubt<'_> {
+    /// Who is asked.
+    pub(crate) fn whom(&self) -> &Whom {
+        &self.whom
+    }
+
+    /// What this call has to ask, for all that are about to: nothing if another one did, or if too much was asked lately.
+    pub(crate) fn questions(&self) -> Option<Vec<Asked>> {
+        let (now, mut state) = (Instant::now(), self.replies.shared.lock());
+        state.doubts.take(&self.whom, &self.request, now)
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        let mut state = self.replies.shared.lock();
+        state.doubts.forget(&self.whom, &self.request);
+    }
+}
+
 impl Replies {
     /// Subscribes, and starts the reaper.
     pub(crate) async fn start(driver: Arc<dyn Driver>) -> Result<Arc<Self>> {
@@ -127,15 +154,15 @@ impl Replies {
         let _ = interrupted.wait_for(|interrupted| !interrupted).await;
     }
 
-    /// Notes that a call is about to ask for its reply.
-    pub(crate) fn doubt(&self, whom: Whom, asked: Asked) {
-        self.shared.lock().doubts.note(whom, asked);
-    }
-
-    /// What this call has to ask, for all that are about to: nothing if another one did, or if too much was asked lately.
-    pub(crate) fn questions(&self, whom: &Whom, request: &str) -> Option<Vec<Asked>> {
-        let now = Instant::now();
-        self.shared.lock().doubts.take(whom, request, now)
+    /// Notes that a call is about to ask for its reply, as long as the doubt lives.
+    pub(crate) fn doubt(&self, whom: Whom, asked: Asked) -> Doubt<'_> {
+        let (replies, request) = (self, asked.request.clone());
+        self.shared.lock().doubts.note(whom.clone(), asked);
+        Doubt {
+            replies,
+            whom,
+            request,
+        }
     }
 
     /// How many calls wait.

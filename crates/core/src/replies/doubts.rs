@@ -1,7 +1,7 @@
 //! Calls whose replies may be lost, until one of them asks for all: a question goes to every server of a topic, so those that
 //! lost their replies together ask together, and not too often.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use oslo_messaging_proto::wire::ids::UniqueId;
@@ -83,29 +83,46 @@ impl Whom {
 /// The questions of one transport.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
-    /// What is about to be asked.
-    waiting: HashMap<Whom, Vec<Asked>>,
+    /// What is about to be asked: the `_msg_id` of each request, no more than there are calls.
+    waiting: HashMap<Whom, BTreeMap<String, String>>,
     /// Since when how many questions were asked.
     asked: Option<(Instant, u32)>,
 }
 
 impl Doubts {
-    /// Notes that a call is about to ask.
+    /// Notes that a call is about to ask, which has to [forget](Self::forget) it when it ends.
     pub(crate) fn note(&mut self, whom: Whom, asked: Asked) {
-        let together = self.waiting.entry(whom).or_default();
-        if together.len() < TOGETHER {
-            together.push(asked);
+        let waiting = self.waiting.entry(whom).or_default();
+        waiting.insert(asked.request, asked.msg_id);
+    }
+
+    /// A call asks no more, because it did or because it ended: others do not ask for it.
+    pub(crate) fn forget(&mut self, whom: &Whom, request: &str) {
+        if let Some(waiting) = self.waiting.get_mut(whom) {
+            waiting.remove(request);
+            if waiting.is_empty() {
+                self.waiting.remove(whom);
+            }
         }
     }
 
-    /// What this call has to ask, for all that are about to: nothing if another one did, or if too much was asked lately.
+    /// What this call has to ask, for all that are about to: nothing if another one did, or if too much was asked lately. Those
+    /// for whom there is no room are left to the next.
     pub(crate) fn take(&mut self, whom: &Whom, request: &str, now: Instant) -> Option<Vec<Asked>> {
-        let together = self.waiting.get(whom)?;
-        if !together.iter().any(|asked| asked.request == request) {
-            return None;
+        let waiting = self.waiting.get_mut(whom)?;
+        let mut next = waiting.remove_entry(request);
+        let mut together = Vec::new();
+        while let Some((request, msg_id)) = next {
+            together.push(Asked { request, msg_id });
+            next = match together.len() < TOGETHER {
+                true => waiting.pop_first(),
+                false => None,
+            };
         }
-        let together = self.waiting.remove(whom)?;
-        self.may_ask(now).then_some(together)
+        if waiting.is_empty() {
+            self.waiting.remove(whom);
+        }
+        (!together.is_empty() && self.may_ask(now)).then_some(together)
     }
 
     fn may_ask(&mut self, now: Instant) -> bool {
@@ -166,18 +183,37 @@ mod tests {
         for n in 0..2 * TOGETHER {
             doubts.note(all.clone(), asked(&n.to_string()));
         }
-        assert_eq!(
-            doubts.take(&all, "0", now).map(|all| all.len()),
-            Some(TOGETHER)
-        );
+        for first in ["0", "999"] {
+            let together = doubts.take(&all, first, now).unwrap_or_default();
+            assert_eq!(together.len(), TOGETHER, "the next asks for the rest");
+        }
+        assert_eq!(doubts.take(&all, "1", now), None, "it was asked for");
         let mut ask = |now| {
             doubts.note(all.clone(), asked("a"));
             doubts.take(&all, "a", now).is_some()
         };
         assert_eq!(
-            (1..2 * QUESTIONS).filter(|_| ask(now)).count(),
-            QUESTIONS as usize - 1
+            (2..2 * QUESTIONS).filter(|_| ask(now)).count(),
+            QUESTIONS as usize - 2
         );
         assert!(ask(now + WITHIN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_ended_is_not_asked_for_and_takes_nobodys_place() {
+        let (mut doubts, now) = (Doubts::default(), Instant::now());
+        let all = Whom::All("compute".to_owned());
+        for n in 0..TOGETHER {
+            doubts.note(all.clone(), asked(&n.to_string()));
+        }
+        doubts.note(all.clone(), asked("late"));
+        for n in 0..TOGETHER {
+            doubts.forget(&all, &n.to_string());
+        }
+        assert_eq!(doubts.take(&all, "late", now), Some(vec![asked("late")]));
+        doubts.note(all.clone(), asked("late"));
+        doubts.forget(&all, "late");
+        doubts.forget(&all, "late");
+        assert!(doubts.waiting.is_empty());
     }
 }

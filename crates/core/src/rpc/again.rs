@@ -1,9 +1,10 @@
 //! The question for a reply that was lost: which of a topic's servers ran this request, and what did it answer?
 //!
 //! When only its reply or its reply queue was lost, a caller must not send its request again: it could run a second time at
-//! another server of the topic. So it asks all servers by a fanout, or the one it had called by its name. The one that remembers the request sends its reply once more;
-//! others stay silent. Callers that lost their reply queue together ask together, since every question goes to every server. To a server that does not know the question it is a cast of an unknown method, whose name ends so
-//! that the reference's server does not make an error of it in its log.
+//! another server of the topic. So it asks all servers by a fanout, or the one it had called by its name. The one that
+//! remembers the request sends its reply once more; others stay silent. Callers that lost their replies together ask together,
+//! since a fanout goes to every server. To a server that does not know the question it is a cast of an unknown method, whose
+//! name ends so that the reference's server does not make an error of it in its log.
 
 use std::collections::HashSet;
 

@@ -293,20 +293,17 @@ impl Call<'_> {
     async fn ask_and_wait(&self, whom: Option<Whom>, wait: Duration) {
         let until = Instant::now() + wait;
         let pause = jittered(2 * NOTICE).min(wait / 4);
-        let request = self.unique_id.to_string();
-        let asked = Asked {
-            request: request.clone(),
+        let asked = || Asked {
+            request: self.unique_id.to_string(),
             msg_id: self.id.to_string(),
         };
-        if let Some(whom) = &whom {
-            self.replies.doubt(whom.clone(), asked);
-        }
+        let doubt = whom.map(|whom| self.replies.doubt(whom, asked()));
         sleep(pause).await;
         // The first to wake asks for all.
-        if let Some(whom) = &whom
-            && let Some(requests) = self.replies.questions(whom, &request)
+        if let Some(doubt) = doubt
+            && let Some(requests) = doubt.questions()
         {
-            self.ask(whom, requests, until).await;
+            self.ask(doubt.whom(), requests, until).await;
         }
         // The fanout may have waited for the servers to come back.
         let answer = Instant::now() + NOTICE.min(wait / 4);

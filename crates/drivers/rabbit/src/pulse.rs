@@ -239,6 +239,10 @@ impl Pulse {
         if publishes {
             return self.is_waiting().then_some(LOOK);
         }
+        // A doubt that came while the watch did not sleep.
+        if self.doubted.load(Ordering::SeqCst) {
+            return Some(LOOK);
+        }
         Some(self.until_due(age, silence).max(LOOK))
     }
 
@@ -401,5 +405,8 @@ mod tests {
         };
         let _ = tokio::join!(look, doubt);
         assert_eq!(asleep.elapsed(), Duration::from_secs(1) + LOOK);
+        let asleep = Instant::now();
+        pulse.until_look(false, hour, Duration::ZERO).await;
+        assert_eq!(asleep.elapsed(), LOOK, "nobody has asked for it yet");
     }
 }

@@ -139,8 +139,10 @@ impl SubscriptionTask {
                 history.losses.transient |= missed;
             }
             let same_connection = history.generation == session.generation;
-            if !same_connection && self.plan.may_lose_transient(&census.facts) {
-                let told = census.canary.tells(history.generation, session).await;
+            if self.plan.may_lose_transient(&census.facts) {
+                let canary = &census.canary;
+                // It is not looked after again on the same connection, where the queue may be at a node that was restarted.
+                let told = !same_connection && canary.tells(history.generation, session).await;
                 history.losses.perhaps |= !told;
             }
             let missing = missing(connection, &self.spec).await?;
