@@ -101,7 +101,8 @@ mod tests {
                 .count(),
             8 << 20
         );
-        assert!(page_faults(own).expect("our own memory") > faults + 100);
+        // A page may have 2 MiB.
+        assert!(page_faults(own).expect("our own memory") >= faults + 4);
     }
 
     #[test]

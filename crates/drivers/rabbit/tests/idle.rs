@@ -13,6 +13,7 @@ use oslo_messaging_proto::url::TransportUrl;
 use oslo_messaging_rabbit::config::RabbitConfig;
 use oslo_messaging_rabbit::driver::RabbitDriver;
 use oslo_messaging_testkit::rabbit::vhost_or_skip;
+use oslo_messaging_testkit::usage::wakeups;
 use tokio::runtime::Builder;
 
 /// Seconds between two looks at first. All times below are multiples of it.
@@ -36,21 +37,6 @@ impl Inbox for Quiet {
     fn handle_event(&self, event: ListenerEvent) {
         panic!("nothing happens to a subscription: {event:?}");
     }
-}
-
-/// Times a thread of this process gave the processor away to wait for something.
-fn waits() -> u64 {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let of_thread = |thread: std::io::Result<std::fs::DirEntry>| {
-        let status = std::fs::read_to_string(thread.unwrap().path().join("status"));
-        // It may have ended meanwhile.
-        let status = status.unwrap_or_default();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        line.map_or(0, |count| count.trim().parse().unwrap())
-    };
-    threads.map(of_thread).sum()
 }
 
 #[test]
@@ -85,9 +71,9 @@ fn a_service_of_many_topics_without_work_wakes_rarely() {
     };
     // This thread has nothing to do with it, and waits without a runtime.
     std::thread::sleep(SETTLING);
-    let before = waits();
+    let before = wakeups(std::process::id()).unwrap();
     std::thread::sleep(COUNTED);
-    let woken = waits() - before;
+    let woken = wakeups(std::process::id()).unwrap() - before;
     println!("{woken} wakes in {COUNTED:?}");
     assert!(woken <= MOST, "{woken} wakes in {COUNTED:?}");
     drop(listeners);

@@ -77,6 +77,12 @@ impl Body {
     }
 
     /// The bytes, as every bus carries them.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Body;
+    ///
+    /// assert_eq!(Body::from("{}").bytes(), "{}");
+    /// ```
     pub fn bytes(&self) -> &Bytes {
         match &self.0 {
             Repr::Written(bytes) => bytes,
@@ -84,7 +90,13 @@ impl Body {
         }
     }
 
-    /// The bytes, as every bus carries them.
+    /// The same, of a body that is not needed any more.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Body;
+    ///
+    /// assert_eq!(Body::from("{}").into_bytes(), "{}");
+    /// ```
     pub fn into_bytes(self) -> Bytes {
         match self.0 {
             Repr::Written(bytes) => bytes,
@@ -93,6 +105,12 @@ impl Body {
     }
 
     /// Whether it travels as what it is made of.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::Body;
+    ///
+    /// assert!(!Body::from("{}").is_open());
+    /// ```
     pub fn is_open(&self) -> bool {
         matches!(self.0, Repr::Open(_))
     }

@@ -1,3 +1,5 @@
+//! Open bodies beside the same ones in bytes.
+
 use super::*;
 use crate::error::EncodeError;
 use crate::json::raw::RawJson;
