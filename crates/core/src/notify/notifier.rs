@@ -103,8 +103,8 @@ impl Notifier {
     /// Tells something with this priority. `payload` is anything that has a JSON form.
     ///
     /// # Errors
-    /// [`Encode`](ErrorKind::Encode) if it has none, and what a sink says that did not take it in time:
-    /// [`DeliveryFailure`](ErrorKind::DeliveryFailure) for a full buffer. With several sinks the first error; the others
+    /// [`Encode`](crate::error::ErrorKind::Encode) if it has none, and what a sink says that did not take it in time:
+    /// [`DeliveryFailure`](crate::error::ErrorKind::DeliveryFailure) for a full buffer. With several sinks the first error; the others
     /// have got it all the same. What happens after it was taken is only counted and logged, unless it was to be
     /// [`confirmed`](Notifier::confirmed).
     ///
@@ -256,7 +256,7 @@ impl Notifier {
     }
 
     /// Lets callers wait until the bus has the notification, and tells them if it will not. At the deadline they get a
-    /// [`Timeout`](ErrorKind::Timeout), and the notification stays in the buffer.
+    /// [`Timeout`](crate::error::ErrorKind::Timeout), and the notification stays in the buffer.
     ///
     /// ```
     /// # use oslo_messaging_core::context::Context;
