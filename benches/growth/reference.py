@@ -1,7 +1,7 @@
 """One side of a measurement on Python's oslo.messaging: takes the orders that the program's own workers take.
 
 An order a line on standard input, an answer a line on standard output; the process ends when its input does. Only what
-agents do is here: Connect, Serve, Load (calls, at a rate or as fast as they can), Rest, Report.
+agents do is here: Connect, Serve, Load (calls and fanouts, at a rate or as fast as they can), Await, Rest, Report.
 """
 
 import concurrent.futures
@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import string
 import sys
 import threading
@@ -50,7 +51,9 @@ class Worker:
                 raise ValueError('%s is not for this worker' % order)
             return
         (name, arguments), = order.items()
-        {'Connect': self._connect, 'Serve': self._serve, 'Load': self._load, 'Rest': self._rest}[name](**arguments)
+        known = {
+            'Connect': self._connect, 'Serve': self._serve, 'Load': self._load, 'Await': self._await, 'Rest': self._rest}
+        known[name](**arguments)
 
     def _connect(self, url, transports):
         for _ in range(transports):
@@ -64,8 +67,8 @@ class Worker:
             self._servers.append(server)
 
     def _load(self, topic, verb, callers, operations, size, rate):
-        if verb != 'Call':
-            raise ValueError('only calls are for this worker')
+        if verb not in ('Call', 'Fanout'):
+            raise ValueError('only calls and fanouts are for this worker')
         clients = [
             oslo_messaging.get_rpc_client(transport, oslo_messaging.Target(topic=topic), timeout=TIMEOUT)
             for transport in self._transports]
@@ -81,11 +84,19 @@ class Worker:
                     return
                 if rate:
                     time.sleep(max(0, began + number / rate - time.monotonic()))
-                clients[number % len(clients)].call({}, 'echo', content=content)
+                client = clients[number % len(clients)]
+                if verb == 'Fanout':
+                    client.prepare(fanout=True).cast({}, 'echo', content=content)
+                else:
+                    client.call({}, 'echo', content=content)
 
         with concurrent.futures.ThreadPoolExecutor(callers) as pool:
             for ended in [pool.submit(call) for _ in range(callers)]:
                 ended.result()
+
+    def _await(self, served):
+        while self.served < served:
+            time.sleep(0.005)
 
     def _rest(self, milliseconds):
         time.sleep(milliseconds / 1000)
@@ -107,9 +118,11 @@ def main():
             worker.carry_out(json.loads(line))
         except Exception as fault:
             error = '%s: %s' % (type(fault).__name__, fault)
-        told = {
+        usage = {
             'cpu_ns': time.process_time_ns(), 'rss_kib': status('VmRSS:'), 'wakeups': status('voluntary_ctxt_switches:'),
-            'served': worker.served, 'seconds': time.monotonic() - began, 'error': error}
+            'faults': resource.getrusage(resource.RUSAGE_SELF).ru_minflt}
+        told = {
+            'usage': usage, 'served': worker.served, 'seconds': time.monotonic() - began, 'error': error}
         print(json.dumps(told), flush=True)
     # Servers of many transports take long to stop, and nothing of them is needed any more.
     os._exit(0)

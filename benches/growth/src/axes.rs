@@ -58,7 +58,14 @@ const fn grows(key: &'static str, label: &'static str, from: u64) -> Series {
     }
 }
 
-const COUNTS: &[u64] = &[1, 2, 5, 10, 20, 50, 100, 200, 500];
+/// Of a call that should cost the same whatever grows.
+const CALL: &[Series] = &[
+    stays("client", "client", 1),
+    stays("server", "server", 1),
+    stays("broker", "broker", 1),
+];
+
+const COUNTS: &[u64] = &[1, 3, 10, 30, 100, 250, 500];
 const FEW_COUNTS: &[u64] = &[1, 10, 100, 500];
 
 /// Everything that is measured.
@@ -68,17 +75,13 @@ pub(crate) const AXES: &[Axis] = &[
         what: "calls in flight",
         points: &[1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000],
         short: &[1, 10, 100, 1_000, 10_000],
-        rounds: 4,
+        rounds: 3,
         plots: &[
             Plot {
                 file: "calls",
                 title: "A call of 100 B",
                 unit: "CPU time of a call, µs",
-                series: &[
-                    stays("client", "client", 1),
-                    stays("server", "server", 1),
-                    stays("broker", "broker", 1),
-                ],
+                series: CALL,
             },
             Plot {
                 file: "calls-memory",
@@ -141,16 +144,27 @@ pub(crate) const AXES: &[Axis] = &[
         points: COUNTS,
         short: FEW_COUNTS,
         rounds: 3,
-        plots: &[Plot {
-            file: "fanout",
-            title: "A fanout of 100 B",
-            unit: "CPU time of a fanout, µs",
-            series: &[
-                stays("client", "caster", 1),
-                grows("server", "servers", 10),
-                grows("broker", "broker", 10),
-            ],
-        }],
+        plots: &[
+            Plot {
+                file: "fanout",
+                title: "A fanout of 100 B",
+                unit: "CPU time of a fanout, µs",
+                series: &[
+                    stays("client", "caster", 1),
+                    grows("server", "servers", 10),
+                    grows("broker", "broker", 10),
+                ],
+            },
+            Plot {
+                file: "fanout-paced",
+                title: "A fanout to one queue, at the pace of those",
+                unit: "CPU time of a fanout, µs",
+                series: &[
+                    stays("paced_client", "caster", 1),
+                    stays("paced_server", "server", 1),
+                ],
+            },
+        ],
     },
     Axis {
         name: "payload",
@@ -168,16 +182,27 @@ pub(crate) const AXES: &[Axis] = &[
         ],
         short: &[100, 1 << 12, 1 << 16, 1 << 20, 1 << 24],
         rounds: 3,
-        plots: &[Plot {
-            file: "payload",
-            title: "A call, 4 callers",
-            unit: "CPU time of a call, µs",
-            series: &[
-                grows("client", "client", 1 << 16),
-                grows("server", "server", 1 << 16),
-                grows("broker", "broker", 1 << 18),
-            ],
-        }],
+        plots: &[
+            Plot {
+                file: "payload",
+                title: "A call, 4 callers",
+                unit: "CPU time of a call, µs",
+                series: &[
+                    grows("client", "client", 1 << 16),
+                    grows("server", "server", 1 << 16),
+                    grows("broker", "broker", 1 << 18),
+                ],
+            },
+            Plot {
+                file: "payload-kept",
+                title: "A call, 4 callers, freed memory kept",
+                unit: "CPU time of a call, µs",
+                series: &[
+                    grows("kept_client", "client", 1 << 18),
+                    grows("kept_server", "server", 1 << 18),
+                ],
+            },
+        ],
     },
     Axis {
         name: "transports",
@@ -188,13 +213,9 @@ pub(crate) const AXES: &[Axis] = &[
         plots: &[
             Plot {
                 file: "transports",
-                title: "A call of 100 B, 64 callers on transports in turn",
+                title: "A call of 100 B, 64 callers on transports in turn, less what idles",
                 unit: "CPU time of a call, µs",
-                series: &[
-                    stays("client", "client", 1),
-                    stays("server", "server", 1),
-                    stays("broker", "broker", 1),
-                ],
+                series: CALL,
             },
             Plot {
                 file: "transports-start",

@@ -4,6 +4,7 @@
 //! the word `worker`), so that CPU time and memory of each are its own.
 
 mod axes;
+mod crossing;
 mod fit;
 mod measure;
 mod objects;
@@ -22,8 +23,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::axes::{AXES, Axis};
+use crate::measure::Plan;
+use crate::plot::quantity;
 use crate::record::Record;
-use crate::stage::Stage;
+use crate::stage::{Stage, Wrappers};
 
 /// Measures how costs grow, and draws it.
 #[derive(Parser)]
@@ -43,6 +46,15 @@ struct Arguments {
     /// The folder of the documents that are written
     #[arg(long, default_value = "docs")]
     docs: PathBuf,
+    /// Only at these points of the axes, whose costs are printed; writes nothing
+    #[arg(long, value_delimiter = ',')]
+    at: Vec<u64>,
+    /// With --at: a command the clients run under, as `strace -f -c` or `perf stat -e page-faults`
+    #[arg(long, value_name = "COMMAND", requires = "at")]
+    client: Option<String>,
+    /// With --at: likewise for the servers
+    #[arg(long, value_name = "COMMAND", requires = "at")]
+    server: Option<String>,
     /// Measures nothing: draws and writes again what is in growth.json
     #[arg(long)]
     redraw: bool,
@@ -81,30 +93,91 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> io::Result<()> {
-    let json = arguments.docs.join("plots/growth.json");
-    let mut record = Record::read(&json)?;
-    if !arguments.redraw {
-        let stage = Stage::open().await?;
-        record.conditions = stage.conditions().await?;
-        let chosen = match arguments.axes.as_slice() {
-            [] if arguments.objects => Vec::new(),
+impl Arguments {
+    /// What is to grow.
+    fn chosen(&self) -> Vec<&'static Axis> {
+        match self.axes.as_slice() {
+            [] if self.objects => Vec::new(),
             [] => AXES.iter().collect(),
             named => named.to_vec(),
-        };
-        if arguments.objects || arguments.axes.is_empty() {
-            record.objects = objects::objects(&stage, arguments.short).await?;
-            record.write(&json)?;
-        }
-        for axis in chosen {
-            let rounds = arguments
-                .rounds
-                .unwrap_or(if arguments.short { 1 } else { axis.rounds });
-            let curve = measure::curve(&stage, axis, rounds.max(1), arguments.short).await?;
-            record.curves.insert(axis.name.to_owned(), curve);
-            // What is measured is kept, whatever becomes of the rest.
-            record.write(&json)?;
         }
     }
-    report::write(&arguments.docs, &record)
+
+    fn plan(&self, axis: &Axis) -> Plan {
+        // A short run is content with half the operations.
+        let (points, rounds, share) = match self.short {
+            true => (axis.short, 1, 2),
+            false => (axis.points, axis.rounds, 1),
+        };
+        Plan {
+            points: points.to_vec(),
+            rounds: self.rounds.unwrap_or(rounds).max(1),
+            share,
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> io::Result<()> {
+    let docs = arguments.docs.clone();
+    let json = docs.join("plots/growth.json");
+    let mut record = Record::read(&json)?;
+    if arguments.redraw {
+        return report::write(&docs, &record);
+    }
+    if !arguments.at.is_empty() {
+        return look(arguments).await;
+    }
+    let mut stage = Stage::open(Wrappers::default()).await?;
+    record.conditions = stage.conditions().await?;
+    let mut faults = Vec::new();
+    if arguments.objects || arguments.axes.is_empty() {
+        objects::objects(&stage, arguments.short, &mut record.objects, &mut faults).await;
+        record.write(&json)?;
+    }
+    for axis in arguments.chosen() {
+        match measure::curve(&stage, axis, &arguments.plan(axis), &mut faults).await {
+            Ok(curve) => {
+                record.curves.insert(axis.name.to_owned(), curve);
+            }
+            Err(fault) => {
+                // The rest has a broker that works.
+                faults.push(format!("{}: given up: {fault}", axis.name));
+                stage = Stage::open(Wrappers::default()).await?;
+            }
+        }
+        // What is measured is kept, whatever becomes of the rest.
+        record.write(&json)?;
+    }
+    report::write(&docs, &record)?;
+    match faults.as_slice() {
+        [] => Ok(()),
+        faults => Err(io::Error::other(format!(
+            "what could be measured is written; failed:\n{}",
+            faults.join("\n")
+        ))),
+    }
+}
+
+/// Measures single points, maybe under another program, and prints what they cost.
+async fn look(arguments: Arguments) -> io::Result<()> {
+    let stage = Stage::open(Wrappers {
+        client: arguments.client.clone(),
+        server: arguments.server.clone(),
+    })
+    .await?;
+    for axis in arguments.chosen() {
+        let plan = Plan {
+            points: arguments.at.clone(),
+            ..arguments.plan(axis)
+        };
+        let mut faults = Vec::new();
+        let curve = measure::curve(&stage, axis, &plan, &mut faults).await?;
+        for point in curve.points {
+            println!("{} {}", axis.name, point.x);
+            for (key, cost) in point.costs {
+                println!("  {key:<24} {}", quantity(cost, false));
+            }
+        }
+    }
+    Ok(())
 }

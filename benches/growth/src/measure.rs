@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use oslo_messaging_testkit::rabbit::vhost::Vhost;
 
 use crate::axes::Axis;
-use crate::record::{Curve, Point};
-use crate::stage::{Stage, Worker};
+use crate::record::{Costs, Curve, Point};
+use crate::stage::{Side, Stage, Worker};
+use crate::usage::Usage;
 use crate::worker::{Load, Order, TOPIC, Told, Verb};
 
 /// Callers where it is not their number that grows.
@@ -17,37 +18,60 @@ const CALLERS: u64 = 64;
 const SHARED: u64 = 4;
 /// How long what is idle is watched.
 const IDLE: Duration = Duration::from_secs(3);
+/// The topic of the lone server that hears casts at the pace of wide ones.
+const PACED: &str = "paced";
+/// From so many bytes on it is measured, too, what a call costs where freed memory is kept.
+const LARGE: u64 = 1 << 18;
 /// Longest wait for messages to reach a queue.
 const ARRIVAL: Duration = Duration::from_secs(60);
+/// So many faults in a row are not a point's fault.
+const HOPELESS: usize = 3;
 
-type Costs = BTreeMap<String, f64>;
+/// How an axis is measured.
+pub(crate) struct Plan {
+    /// Where.
+    pub(crate) points: Vec<u64>,
+    /// How often.
+    pub(crate) rounds: usize,
+    /// So many times fewer operations.
+    pub(crate) share: u64,
+}
 
-/// Measures one axis.
+/// Measures one axis; a point that fails is told, and left to the other rounds.
 ///
 /// # Errors
-/// What kept a point from being measured.
+/// Those of the points, when nothing else came of the last ones.
 pub(crate) async fn curve(
     stage: &Stage,
     axis: &Axis,
-    rounds: usize,
-    short: bool,
+    plan: &Plan,
+    faults: &mut Vec<String>,
 ) -> io::Result<Curve> {
-    let points = if short { axis.short } else { axis.points };
+    let rounds = plan.rounds;
     let mut found: BTreeMap<u64, Vec<Costs>> = BTreeMap::new();
+    let mut in_a_row = 0;
     for round in 1..=rounds {
-        let mut order = points.to_vec();
+        let mut order = plan.points.clone();
         fastrand::shuffle(&mut order);
         for x in order {
             let began = Instant::now();
-            let costs = point(stage, axis, x, short).await;
-            let costs = costs
-                .map_err(|error| io::Error::other(format!("{} at {x}: {error}", axis.name)))?;
-            eprintln!(
-                "growth: {} {x}, round {round} of {rounds}, {:.1} s",
-                axis.name,
-                began.elapsed().as_secs_f64()
-            );
-            found.entry(x).or_default().push(costs);
+            let what = format!("{} {x}, round {round} of {rounds}", axis.name);
+            match point(stage, axis, x, plan.share).await {
+                Ok(costs) => {
+                    eprintln!("growth: {what}, {:.1} s", began.elapsed().as_secs_f64());
+                    found.entry(x).or_default().push(costs);
+                    in_a_row = 0;
+                }
+                Err(error) => {
+                    let fault = format!("{what}: {error}");
+                    eprintln!("growth: {fault}");
+                    in_a_row += 1;
+                    if in_a_row == HOPELESS {
+                        return Err(io::Error::other(fault));
+                    }
+                    faults.push(fault);
+                }
+            }
         }
     }
     let points = found.into_iter().map(|(x, rounds)| Point {
@@ -60,13 +84,11 @@ pub(crate) async fn curve(
     })
 }
 
-async fn point(stage: &Stage, axis: &Axis, x: u64, short: bool) -> io::Result<Costs> {
-    let vhost = stage.vhost("growth").await?;
-    // A short run is content with half the operations.
+async fn point(stage: &Stage, axis: &Axis, x: u64, share: u64) -> io::Result<Costs> {
     let scene = Scene {
         stage,
-        vhost,
-        share: if short { 2 } else { 1 },
+        vhost: stage.vhost("growth").await?,
+        share,
     };
     let costs = match axis.name {
         "calls" => scene.calls(x).await,
@@ -76,8 +98,10 @@ async fn point(stage: &Stage, axis: &Axis, x: u64, short: bool) -> io::Result<Co
         "transports" => scene.transports(x).await,
         other => Err(io::Error::other(format!("{other} is not measured"))),
     };
-    scene.vhost.delete().await?;
-    costs
+    // Why there are no costs is what matters, if both fail.
+    let deleted = scene.vhost.delete().await;
+    let costs = costs?;
+    deleted.map(|()| costs)
 }
 
 /// One point of one round.
@@ -87,111 +111,168 @@ struct Scene<'a> {
     share: u64,
 }
 
-/// CPU time, in nanoseconds, of one piece of work.
-struct Spent {
-    client: u64,
-    server: u64,
-    broker: u64,
+/// The two processes of a point.
+struct Pair {
+    client: Worker,
+    server: Worker,
 }
 
-impl Spent {
-    /// Of one operation out of many, in microseconds.
-    fn note(&self, costs: &mut Costs, prefix: &str, operations: u64) {
-        let each = |nanoseconds: u64| nanoseconds as f64 / 1e3 / operations as f64;
-        costs.insert(format!("{prefix}client"), each(self.client));
-        costs.insert(format!("{prefix}server"), each(self.server));
-        costs.insert(format!("{prefix}broker"), each(self.broker));
+impl Pair {
+    /// What the client and the server have used so far.
+    async fn usage(&mut self) -> io::Result<[Usage; 2]> {
+        let client = self.client.tell(Order::Report).await?.usage;
+        Ok([client, self.server.tell(Order::Report).await?.usage])
+    }
+
+    async fn end(self) -> io::Result<()> {
+        self.client.end().await?;
+        self.server.end().await
+    }
+}
+
+/// CPU time spent while nobody asks anything, in microseconds a second.
+#[derive(Debug, Clone, Copy, Default)]
+struct Idle {
+    client: f64,
+    broker: f64,
+}
+
+/// Traffic whose cost is noted.
+struct Traffic {
+    load: Load,
+    /// How many servers hear each message; the cost ends when they have. 0 for calls, whose answers say so.
+    heard: u64,
+    /// What is spent without it, and is none of its cost.
+    idle: Idle,
+    /// First part of the keys of its costs.
+    prefix: &'static str,
+}
+
+impl Traffic {
+    fn of(load: Load) -> Self {
+        Self {
+            load,
+            heard: 0,
+            idle: Idle::default(),
+            prefix: "",
+        }
     }
 }
 
 impl Scene<'_> {
-    async fn worker(&self, transports: u64) -> io::Result<Worker> {
-        Worker::start(&self.vhost.url(), transports).await
+    async fn worker(&self, side: Side, transports: u64) -> io::Result<Worker> {
+        Worker::start(self.stage, side, &self.vhost.url(), transports).await
     }
 
-    async fn server(&self) -> io::Result<Worker> {
-        let mut server = self.worker(1).await?;
+    /// A server and a client, with one transport each.
+    async fn pair(&self) -> io::Result<Pair> {
+        let mut server = self.worker(Side::Server, 1).await?;
         server.tell(serve(1)).await?;
-        Ok(server)
+        let client = self.worker(Side::Client, 1).await?;
+        Ok(Pair { client, server })
     }
 
-    /// The cost of this traffic after a fifth of it to warm up; with fanouts, until all of them were heard.
-    async fn load(
+    /// Notes the cost of an operation of this traffic after a fifth of it to warm up; gives operations a second.
+    async fn traffic(
         &self,
-        client: &mut Worker,
-        server: &mut Worker,
-        load: Load,
+        pair: &mut Pair,
+        traffic: Traffic,
+        costs: &mut Costs,
+    ) -> io::Result<f64> {
+        let Traffic {
+            load,
+            heard,
+            idle,
+            prefix,
+        } = traffic;
+        let load = Load {
+            operations: (load.operations / self.share).max(1),
+            ..load
+        };
+        let warm_up = (load.operations / 5).max(load.callers.min(load.operations));
+        self.play(pair, &load, warm_up, heard).await?;
+        let before = (pair.usage().await?, self.stage.broker_cpu_ns()?);
+        let began = Instant::now();
+        self.play(pair, &load, load.operations, heard).await?;
+        let seconds = began.elapsed().as_secs_f64();
+        let broker = self.stage.broker_cpu_ns()?.saturating_sub(before.1);
+        let after = pair.usage().await?;
+        let operations = load.operations as f64;
+        let mut note = |key: &str, amount: f64| {
+            costs.insert(format!("{prefix}{key}"), (amount / operations).max(0.0))
+        };
+        for (side, (after, before)) in ["client", "server"]
+            .into_iter()
+            .zip(after.into_iter().zip(before.0))
+        {
+            let used = after.since(before);
+            let rest = if side == "client" { idle.client } else { 0.0 };
+            note(side, used.cpu_ns as f64 / 1e3 - rest * seconds);
+            note(&format!("{side}_wakes"), used.wakeups as f64);
+            note(&format!("{side}_faults"), used.faults as f64);
+        }
+        note("broker", broker as f64 / 1e3 - idle.broker * seconds);
+        Ok(operations / seconds)
+    }
+
+    /// Has so many messages sent, and waits until they are heard.
+    async fn play(
+        &self,
+        pair: &mut Pair,
+        load: &Load,
+        operations: u64,
         heard: u64,
-    ) -> io::Result<Spent> {
-        let operations = (load.operations / 5).max(load.callers.min(load.operations));
-        client
-            .tell(Order::Load(Load {
-                operations,
-                ..load.clone()
-            }))
-            .await?;
-        let mut served = server.tell(Order::Report).await?.served;
-        if load.verb == Verb::Fanout {
-            served = server
-                .tell(Order::Await {
-                    served: operations * heard,
-                })
-                .await?
-                .served;
-        }
-        let before = (
-            client.tell(Order::Report).await?,
-            server.tell(Order::Report).await?,
-            self.stage.broker_cpu_ns()?,
-        );
-        let operations = load.operations;
-        client.tell(Order::Load(load)).await?;
+    ) -> io::Result<()> {
+        let served = pair.server.tell(Order::Report).await?.served + operations * heard;
+        let load = Load {
+            operations,
+            ..load.clone()
+        };
+        pair.client.tell(Order::Load(load)).await?;
         if heard > 0 {
-            server
-                .tell(Order::Await {
-                    served: served + operations * heard,
-                })
-                .await?;
+            pair.server.tell(Order::Await { served }).await?;
         }
-        let broker = self.stage.broker_cpu_ns()?;
-        let after = (
-            client.tell(Order::Report).await?,
-            server.tell(Order::Report).await?,
-        );
-        Ok(Spent {
-            client: after.0.cpu_ns.saturating_sub(before.0.cpu_ns),
-            server: after.1.cpu_ns.saturating_sub(before.1.cpu_ns),
-            broker: broker.saturating_sub(before.2),
-        })
+        Ok(())
+    }
+
+    /// Notes what it takes a worker and the broker to carry out an order that makes things which stay.
+    async fn making(&self, worker: &mut Worker, order: Order, costs: &mut Costs) -> io::Result<()> {
+        let memory = self.stage.broker_memory().await?;
+        let fresh = worker.tell(Order::Report).await?.usage;
+        let cpu = self.stage.broker_cpu_ns()?;
+        let took = worker.tell(order).await?.usage.since(fresh);
+        let cpu = self.stage.broker_cpu_ns()?.saturating_sub(cpu);
+        let memory = self.stage.broker_memory().await?.saturating_sub(memory);
+        for (key, cost) in [
+            ("start", took.cpu_ns as f64 / 1e6),
+            ("start_broker", cpu as f64 / 1e6),
+            ("memory", took.rss_kib as f64),
+            ("memory_broker", memory as f64 / 1024.0),
+        ] {
+            costs.insert(key.to_owned(), cost);
+        }
+        Ok(())
     }
 
     async fn calls(&self, callers: u64) -> io::Result<Costs> {
         let mut costs = Costs::new();
-        let (mut server, mut client) = (self.server().await?, self.worker(1).await?);
+        let mut pair = self.pair().await?;
         if callers >= 1_000 {
-            costs.insert(
-                "held".to_owned(),
-                self.hold(&mut client, &mut server, callers).await?,
-            );
+            let held = self.hold(&mut pair, callers).await?;
+            costs.insert("held".to_owned(), held);
         }
-        let load = Load::new(
-            Verb::Call,
-            callers,
-            (callers * 5).clamp(3_000, 50_000) / self.share,
-        );
-        let operations = load.operations;
-        self.load(&mut client, &mut server, load, 0)
-            .await?
-            .note(&mut costs, "", operations);
-        client.end().await?;
-        server.end().await?;
+        let load = Load::new(Verb::Call, callers, (callers * 5).clamp(3_000, 50_000));
+        self.traffic(&mut pair, Traffic::of(load), &mut costs)
+            .await?;
+        pair.end().await?;
         Ok(costs)
     }
 
     /// KiB that a client takes for so many calls that wait.
-    async fn hold(&self, client: &mut Worker, server: &mut Worker, calls: u64) -> io::Result<f64> {
+    async fn hold(&self, pair: &mut Pair, calls: u64) -> io::Result<f64> {
+        let Pair { client, server } = pair;
         let one = Load::new(Verb::Call, 1, 1);
-        let before = client.tell(Order::Load(one)).await?;
+        let before = client.tell(Order::Load(one)).await?.usage;
         let taken = server.tell(Order::Report).await?.served;
         client.tell(Order::Hold { calls }).await?;
         let deadline = Instant::now() + ARRIVAL;
@@ -205,140 +286,135 @@ impl Scene<'_> {
                 return Err(io::Error::other("held calls did not reach the broker"));
             }
         }
-        let after = client.tell(Order::Report).await?;
+        let after = client.tell(Order::Report).await?.usage;
         server.tell(Order::Release).await?;
         client.tell(Order::Release).await?;
-        Ok(after.rss_kib.saturating_sub(before.rss_kib) as f64)
+        Ok(after.since(before).rss_kib as f64)
     }
 
-    /// Starts servers on a few transports; notes what that took, of memory beyond the first server's of each transport.
-    async fn start_servers(&self, servers: u64, costs: &mut Costs) -> io::Result<Worker> {
-        let before = self.stage.broker_memory().await?;
-        let mut worker = self.worker(servers.min(SHARED)).await?;
-        let fresh = worker.tell(Order::Report).await?;
-        let cpu = self.stage.broker_cpu_ns()?;
-        let started = worker.tell(serve(servers)).await?;
-        costs.insert(
-            "start_broker".to_owned(),
-            milliseconds(cpu, self.stage.broker_cpu_ns()?),
-        );
-        let after = self.stage.broker_memory().await?;
-        costs.insert(
-            "start".to_owned(),
-            milliseconds(fresh.cpu_ns, started.cpu_ns),
-        );
-        costs.insert("memory".to_owned(), kib(fresh.rss_kib, started.rss_kib));
-        costs.insert("memory_broker".to_owned(), kib(before, after) / 1024.0);
-        Ok(worker)
+    /// Servers on a few transports, with what it took to start them, and a client.
+    async fn many_servers(&self, servers: u64, costs: &mut Costs) -> io::Result<Pair> {
+        let mut server = self.worker(Side::Server, servers.min(SHARED)).await?;
+        self.making(&mut server, serve(servers), costs).await?;
+        let client = self.worker(Side::Client, 1).await?;
+        Ok(Pair { client, server })
     }
 
     async fn servers(&self, servers: u64) -> io::Result<Costs> {
         let mut costs = Costs::new();
-        let mut server = self.start_servers(servers, &mut costs).await?;
-        let mut client = self.worker(1).await?;
+        let mut pair = self.many_servers(servers, &mut costs).await?;
         for (prefix, verb) in [("", Verb::Call), ("direct_", Verb::Direct(servers))] {
-            let load = Load::new(verb, CALLERS, 8_000 / self.share);
-            let operations = load.operations;
-            self.load(&mut client, &mut server, load, 0)
-                .await?
-                .note(&mut costs, prefix, operations);
+            let traffic = Traffic {
+                prefix,
+                ..Traffic::of(Load::new(verb, CALLERS, 8_000))
+            };
+            self.traffic(&mut pair, traffic, &mut costs).await?;
         }
-        client.end().await?;
-        server.end().await?;
+        pair.end().await?;
         Ok(costs)
     }
 
     async fn fanout(&self, queues: u64) -> io::Result<Costs> {
         let mut costs = Costs::new();
-        let mut server = self.start_servers(queues, &mut Costs::new()).await?;
-        let mut client = self.worker(1).await?;
-        let load = Load::new(
-            Verb::Fanout,
-            4,
-            (40_000 / queues).clamp(60, 2_000) / self.share,
-        );
-        let operations = load.operations;
-        self.load(&mut client, &mut server, load, queues)
-            .await?
-            .note(&mut costs, "", operations);
-        client.end().await?;
+        let mut pair = self.many_servers(queues, &mut Costs::new()).await?;
+        let operations = (20_000 / queues).clamp(40, 2_000);
+        let traffic = Traffic {
+            heard: queues,
+            ..Traffic::of(Load::new(Verb::Fanout, 4, operations))
+        };
+        let pace = self.traffic(&mut pair, traffic, &mut costs).await?;
+        // The same casts, as seldom, with nothing else to do for anybody: what is the width's fault, and what the pace's?
+        let Pair { client, server } = pair;
+        let mut lone = self.worker(Side::Server, 1).await?;
+        let topic = PACED.to_owned();
+        lone.tell(Order::Serve { topic, servers: 1 }).await?;
+        let mut pair = Pair {
+            client,
+            server: lone,
+        };
+        let load = Load {
+            topic: PACED.to_owned(),
+            rate: Some(pace),
+            ..Load::new(Verb::Fanout, 4, operations)
+        };
+        let traffic = Traffic {
+            heard: 1,
+            prefix: "paced_",
+            ..Traffic::of(load)
+        };
+        self.traffic(&mut pair, traffic, &mut costs).await?;
+        pair.end().await?;
         server.end().await?;
         Ok(costs)
     }
 
     async fn payload(&self, bytes: u64) -> io::Result<Costs> {
         let mut costs = Costs::new();
-        let (mut server, mut client) = (self.server().await?, self.worker(1).await?);
         let load = Load {
             size: usize::try_from(bytes).map_err(io::Error::other)?,
-            ..Load::new(
-                Verb::Call,
-                4,
-                ((192 << 20) / bytes).clamp(16, 4_000) / self.share,
-            )
+            ..Load::new(Verb::Call, 4, ((192 << 20) / bytes).clamp(16, 4_000))
         };
-        let operations = load.operations;
-        self.load(&mut client, &mut server, load, 0)
-            .await?
-            .note(&mut costs, "", operations);
-        client.end().await?;
-        server.end().await?;
+        let mut pair = self.pair().await?;
+        self.traffic(&mut pair, Traffic::of(load.clone()), &mut costs)
+            .await?;
+        pair.end().await?;
+        if bytes >= LARGE {
+            let url = self.vhost.url();
+            let mut server = Worker::start_keeping(self.stage, Side::Server, &url, 1).await?;
+            server.tell(serve(1)).await?;
+            let client = Worker::start_keeping(self.stage, Side::Client, &url, 1).await?;
+            let mut pair = Pair { client, server };
+            let traffic = Traffic {
+                prefix: "kept_",
+                ..Traffic::of(load)
+            };
+            self.traffic(&mut pair, traffic, &mut costs).await?;
+            pair.end().await?;
+        }
         Ok(costs)
     }
 
     async fn transports(&self, transports: u64) -> io::Result<Costs> {
         let mut costs = Costs::new();
-        let mut server = self.server().await?;
-        let before = self.stage.broker_memory().await?;
-        let mut client = self.worker(transports).await?;
-        let fresh = client.tell(Order::Report).await?;
-        let connect = Load::new(Verb::Call, CALLERS, transports);
-        let cpu = self.stage.broker_cpu_ns()?;
-        let connected = client.tell(Order::Load(connect)).await?;
-        costs.insert(
-            "start_broker".to_owned(),
-            milliseconds(cpu, self.stage.broker_cpu_ns()?),
-        );
-        let after = self.stage.broker_memory().await?;
-        costs.insert(
-            "start".to_owned(),
-            milliseconds(fresh.cpu_ns, connected.cpu_ns),
-        );
-        costs.insert("memory".to_owned(), kib(fresh.rss_kib, connected.rss_kib));
-        costs.insert("memory_broker".to_owned(), kib(before, after) / 1024.0);
-        self.idle(&mut client, &mut costs).await?;
-        let load = Load::new(
-            Verb::Call,
-            CALLERS,
-            (transports * 5).clamp(8_000, 12_000) / self.share,
-        );
-        let operations = load.operations;
-        self.load(&mut client, &mut server, load, 0)
-            .await?
-            .note(&mut costs, "", operations);
+        let Pair { client, server } = self.pair().await?;
         client.end().await?;
-        server.end().await?;
+        let mut client = self.worker(Side::Client, transports).await?;
+        let connect = Load::new(Verb::Call, CALLERS, transports);
+        self.making(&mut client, Order::Load(connect), &mut costs)
+            .await?;
+        let idle = self.idle(&mut client, &mut costs).await?;
+        let operations = (transports * 5).clamp(8_000, 12_000);
+        let load = Load::new(Verb::Call, CALLERS, operations);
+        let mut pair = Pair { client, server };
+        let traffic = Traffic {
+            idle,
+            ..Traffic::of(load)
+        };
+        self.traffic(&mut pair, traffic, &mut costs).await?;
+        pair.end().await?;
         Ok(costs)
     }
 
     /// What a process and the broker do while nobody asks anything of them, each second.
-    async fn idle(&self, worker: &mut Worker, costs: &mut Costs) -> io::Result<()> {
+    async fn idle(&self, worker: &mut Worker, costs: &mut Costs) -> io::Result<Idle> {
         let before: Told = worker.tell(Order::Report).await?;
         let cpu = self.stage.broker_cpu_ns()?;
         let milliseconds = u64::try_from(IDLE.as_millis()).map_err(io::Error::other)?;
         let after = worker.tell(Order::Rest { milliseconds }).await?;
         let broker = self.stage.broker_cpu_ns()?.saturating_sub(cpu);
-        let a_second = |count: u64| count as f64 / after.seconds;
-        costs.insert(
-            "idle".to_owned(),
-            a_second(after.cpu_ns - before.cpu_ns) / 1e3,
-        );
-        costs.insert("idle_broker".to_owned(), a_second(broker) / 1e3);
-        costs.insert(
-            "idle_wakeups".to_owned(),
-            a_second(after.wakeups.saturating_sub(before.wakeups)),
-        );
-        Ok(())
+        let used = after.usage.since(before.usage);
+        let idle = Idle {
+            client: used.cpu_ns as f64 / 1e3 / after.seconds,
+            broker: broker as f64 / 1e3 / after.seconds,
+        };
+        for (key, amount) in [
+            ("idle", idle.client),
+            ("idle_broker", idle.broker),
+            ("idle_wakeups", used.wakeups as f64 / after.seconds),
+        ] {
+            costs.insert(key.to_owned(), amount);
+        }
+        Ok(idle)
     }
 }
 
@@ -348,14 +424,6 @@ fn serve(servers: u64) -> Order {
         topic: TOPIC.to_owned(),
         servers,
     }
-}
-
-fn milliseconds(before: u64, after: u64) -> f64 {
-    after.saturating_sub(before) as f64 / 1e6
-}
-
-fn kib(before: u64, after: u64) -> f64 {
-    after.saturating_sub(before) as f64
 }
 
 /// For each cost its median over the rounds.
@@ -380,7 +448,8 @@ fn medians(rounds: &[Costs]) -> Costs {
 
 #[cfg(test)]
 mod tests {
-    use super::{Costs, medians};
+    use super::medians;
+    use crate::record::Costs;
 
     #[test]
     fn medians_are_taken_cost_by_cost() {

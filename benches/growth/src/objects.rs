@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oslo_messaging_amqp::{
     Channel, ConnectOptions, Connection, Consumer, Delivered, Error as AmqpError, Login,
@@ -16,23 +16,21 @@ use oslo_messaging_amqp::{
 use oslo_messaging_testkit::rabbit::erlang_binary;
 use oslo_messaging_testkit::rabbit::vhost::Vhost;
 
-use crate::stage::{Stage, Worker};
+use crate::crossing::crossing;
+use crate::record::Costs;
+use crate::stage::{Side, Stage, Worker};
 use crate::worker::{Load, Order, TOPIC, Verb};
 
 /// Topic of the service that agents call.
 const CONTROL: &str = "control";
 /// The shapes of an agent: so many topics it serves.
 pub(crate) const SHAPES: [u64; 2] = [1, 5];
-/// Time for the broker to come to rest after agents have started: their start is no part of their idle life.
-const SETTLE: Duration = Duration::from_secs(8);
-/// Subscriptions that have held for two minutes look after themselves this often; these need not wait until then.
-const STEADY: &str = "?consumer_check_interval=30";
 /// Calls a second of each agent.
 const PACE: f64 = 3.0;
+/// Fanouts that all agents hear, one after the other.
+const FANOUTS: u64 = 40;
 /// Callers that share the calls of agents.
 const CALLERS: u64 = 32;
-
-type Costs = BTreeMap<String, f64>;
 
 /// Whose agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,36 +63,65 @@ impl Driver {
         }
     }
 
-    async fn start(self, url: &str, transports: u64) -> io::Result<Worker> {
+    /// Time to come to rest after the start, which is no part of an idle life, and time of that life that is watched.
+    /// Ours look after their subscriptions after 5 s and after 10 more, and then every 30 s.
+    fn rest(self, short: bool) -> (Duration, Duration) {
+        let (settle, idle) = match self {
+            Self::Ours => (16, 30),
+            Self::Reference => (8, 15),
+        };
+        let seconds = |whole: u64| Duration::from_secs(if short { whole / 2 } else { whole });
+        (seconds(settle), seconds(idle))
+    }
+
+    async fn start(
+        self,
+        stage: &Stage,
+        side: Side,
+        url: &str,
+        transports: u64,
+    ) -> io::Result<Worker> {
         match self {
-            Self::Ours => Worker::start(&format!("{url}{STEADY}"), transports).await,
+            Self::Ours => Worker::start(stage, side, url, transports).await,
             Self::Reference => Worker::start_reference(url, transports).await,
         }
     }
 }
 
-/// Measures everything.
-///
-/// # Errors
-/// What kept something from being measured.
-pub(crate) async fn objects(stage: &Stage, short: bool) -> io::Result<Costs> {
-    let mut costs = Costs::new();
+/// Measures everything anew; what fails keeps the costs it had, and is told.
+pub(crate) async fn objects(
+    stage: &Stage,
+    short: bool,
+    costs: &mut Costs,
+    faults: &mut Vec<String>,
+) {
+    let mut tell = |what: String, done: io::Result<()>| {
+        if let Err(error) = done {
+            eprintln!("growth: {what}: {error}");
+            faults.push(format!("{what}: {error}"));
+        }
+    };
     for kind in Kind::ALL {
         let count = if short { 100 } else { 300 };
-        kind.measure(stage, count, &mut costs).await?;
+        let done = kind.measure(stage, count, costs).await;
+        tell(kind.key().to_owned(), done);
     }
+    eprintln!("growth: calls within and between nodes of a cluster");
+    let done = crossing(stage, short, costs).await;
+    tell("a cluster".to_owned(), done);
     for driver in Driver::ALL {
         for topics in SHAPES {
-            eprintln!("growth: agents with {topics} topics, {}", driver.key());
-            agents(stage, driver, topics, short, &mut costs).await?;
+            let what = format!("agents with {topics} topics, {}", driver.key());
+            eprintln!("growth: {what}");
+            let done = agents(stage, driver, topics, short, costs).await;
+            tell(what, done);
         }
     }
-    Ok(costs)
 }
 
 /// What a broker keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Connection,
     Channel,
     Transient,
@@ -105,7 +132,8 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] = [
         Self::Connection,
         Self::Channel,
         Self::Transient,
@@ -115,7 +143,8 @@ impl Kind {
         Self::Binding,
     ];
 
-    fn key(self) -> &'static str {
+    /// First part of the keys of its costs, and its name.
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Connection => "connection",
             Self::Channel => "channel",
@@ -268,10 +297,12 @@ async fn agents(
 ) -> io::Result<()> {
     let count = driver.agents(short);
     let vhost = stage.vhost("agents").await?;
-    let mut control = driver.start(&vhost.url(), 1).await?;
+    let mut control = driver.start(stage, Side::Server, &vhost.url(), 1).await?;
     let topic = CONTROL.to_owned();
     control.tell(Order::Serve { topic, servers: 1 }).await?;
-    let mut agents = driver.start(&vhost.url(), count).await?;
+    let mut agents = driver
+        .start(stage, Side::Client, &vhost.url(), count)
+        .await?;
     let fresh = agents.tell(Order::Report).await?;
 
     let before = census(stage, &vhost).await?;
@@ -302,11 +333,11 @@ async fn agents(
     );
     note(
         "own_kib",
-        started.rss_kib.saturating_sub(fresh.rss_kib) as f64 / count as f64,
+        started.usage.since(fresh.usage).rss_kib as f64 / count as f64,
     );
 
-    rest(&mut agents, if short { SETTLE / 2 } else { SETTLE }).await?;
-    let idle = Duration::from_secs(if short { 6 } else { 15 });
+    let (settle, idle) = driver.rest(short);
+    rest(&mut agents, settle).await?;
     let cpu = stage.broker_cpu_ns()?;
     rest(&mut agents, idle).await?;
     let idle_ns = (stage.broker_cpu_ns()? - cpu) as f64 / idle.as_secs_f64();
@@ -323,6 +354,24 @@ async fn agents(
     let told = agents.tell(Order::Load(paced)).await?;
     let spent = (stage.broker_cpu_ns()? - cpu) as f64 - idle_ns * told.seconds;
     note("call_us", (spent / 1e3 / calls as f64).max(0.0));
+
+    let fanout = |operations| Load {
+        topic: format!("{TOPIC}-0"),
+        ..Load::new(Verb::Fanout, 1, operations)
+    };
+    // The first of a caster declares its exchange.
+    let mut served = told.served + count;
+    control.tell(Order::Load(fanout(1))).await?;
+    let before = agents.tell(Order::Await { served }).await?.usage;
+    let deliveries = FANOUTS * count;
+    served += deliveries;
+    let (cpu, began) = (stage.broker_cpu_ns()?, Instant::now());
+    control.tell(Order::Load(fanout(FANOUTS))).await?;
+    let after = agents.tell(Order::Await { served }).await?.usage;
+    let spent = (stage.broker_cpu_ns()? - cpu) as f64 - idle_ns * began.elapsed().as_secs_f64();
+    note("fanout_us", (spent / 1e3 / deliveries as f64).max(0.0));
+    let own = after.since(before).cpu_ns as f64;
+    note("heard_us", own / 1e3 / deliveries as f64);
     agents.end().await?;
     control.end().await?;
     vhost.delete().await

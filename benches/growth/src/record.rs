@@ -6,6 +6,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+/// What something costs, by name.
+pub(crate) type Costs = BTreeMap<String, f64>;
+
 /// Everything.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -15,7 +18,7 @@ pub(crate) struct Record {
     pub(crate) curves: BTreeMap<String, Curve>,
     /// Costs of objects at the broker and of agents, see `objects.rs`.
     #[serde(default)]
-    pub(crate) objects: BTreeMap<String, f64>,
+    pub(crate) objects: Costs,
 }
 
 /// One axis.
@@ -33,7 +36,7 @@ pub(crate) struct Point {
     /// How many of what grows.
     pub(crate) x: u64,
     /// Costs by the keys of their series.
-    pub(crate) costs: BTreeMap<String, f64>,
+    pub(crate) costs: Costs,
 }
 
 impl Record {
@@ -62,6 +65,14 @@ impl Record {
 }
 
 impl Curve {
+    /// The first and the last point at which this was measured.
+    pub(crate) fn ends(&self, key: &str) -> Option<[(f64, f64); 2]> {
+        let place = |point: &Point| Some((point.x as f64, *point.costs.get(key)?));
+        let mut points = self.points.iter().filter_map(place);
+        let first = points.next()?;
+        Some([first, points.next_back()?])
+    }
+
     /// The points at which this cost was measured.
     pub(crate) fn series(&self, key: &str) -> Vec<(f64, f64)> {
         let place = |point: &Point| Some((point.x as f64, *point.costs.get(key)?));

@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use crate::objects::{Driver, SHAPES};
+use crate::crossing::{FAR, NEAR};
+use crate::objects::{Driver, Kind, SHAPES};
 use crate::plot::quantity;
 use crate::record::Record;
 
@@ -26,6 +27,7 @@ struct Sort {
     why: &'static str,
 }
 
+/// The agents, of which there are so many of a thousand.
 const SORTS: [Sort; 5] = [
     Sort {
         name: "nova-compute",
@@ -64,6 +66,23 @@ const SORTS: [Sort; 5] = [
     },
 ];
 
+/// The processes of the control plane, so many more for each thousand agents.
+const CONTROL: Sort = Sort {
+    name: "control plane: workers of nova-conductor, nova-scheduler, nova-api, neutron-server, cinder-scheduler",
+    share: 60.0,
+    topics: 2.0,
+    calls: 0.2,
+    why: "assumed: a worker for some 16 agents, a call to an agent every five seconds each; those that they answer are the agents'",
+};
+/// Connections of such a process of the reference beyond those of an agent: threads that send at once have one each, up to
+/// `rpc_conn_pool_size`, 30. Assumed.
+const SENDERS: f64 = 10.0;
+
+/// Messages whose client is at another node than the queue, of those of a cluster whose clients are spread evenly.
+const ELSEWHERE: f64 = 1.0 - 1.0 / NODES;
+/// KiB of a message, assumed: what an agent reports of itself.
+const MESSAGE: f64 = 2.0;
+
 /// Changes of ports an hour and hypervisor, each of which is told to every L2 agent.
 const CHANGES: f64 = 5.0;
 
@@ -75,6 +94,13 @@ struct Limit {
     why: &'static str,
     /// What the region wants of it, of all brokers together.
     wanted: fn(&Load) -> f64,
+}
+
+impl Limit {
+    /// The part of what a cluster gives that is wanted of it.
+    fn share(&self, load: &Load) -> f64 {
+        (self.wanted)(load) / (self.amount * NODES)
+    }
 }
 
 const LIMITS: [Limit; 4] = [
@@ -104,12 +130,12 @@ const LIMITS: [Limit; 4] = [
         unit: "cores",
         amount: 16.0 * 0.5,
         why: "16 cores as those measured on, half of them busy at most",
-        wanted: |load| load.idle_cores + load.call_cores + load.fanout_cores,
+        wanted: |load| load.idle_cores + load.call_cores + load.fanout_cores + load.crossing_cores,
     },
 ];
 
 /// What a region wants of its brokers.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Load {
     connections: f64,
     channels: f64,
@@ -119,12 +145,27 @@ struct Load {
     processes: f64,
     memory_gib: f64,
     calls: f64,
+    fanouts: f64,
     deliveries: f64,
     idle_cores: f64,
     call_cores: f64,
     fanout_cores: f64,
+    /// What comes on top where messages go from node to node.
+    crossing_cores: f64,
     /// CPU time of the brokers until all agents are connected.
     start_seconds: f64,
+}
+
+impl Load {
+    /// The same, were there no fanouts.
+    fn without_fanouts(&self) -> Self {
+        Self {
+            fanouts: 0.0,
+            deliveries: 0.0,
+            fanout_cores: 0.0,
+            ..self.clone()
+        }
+    }
 }
 
 /// A cost of an agent that serves so many topics: the line through the shapes that were measured.
@@ -140,16 +181,10 @@ fn cost(record: &Record, driver: Driver, topics: f64, what: &str) -> Option<f64>
     Some(low + (high - low) * (topics - few as f64) / (many - few) as f64)
 }
 
-/// CPU time of the broker for one delivery of a fanout, in microseconds: that of the widest one measured.
-fn delivery(record: &Record) -> Option<f64> {
-    let points = record.curves.get("fanout")?.series("broker");
-    points.last().map(|(queues, cost)| cost / queues)
-}
-
 /// What a region of so many agents wants with this driver; `None` if something was not measured.
 fn load(record: &Record, driver: Driver, agents: f64) -> Option<Load> {
     let mut load = Load::default();
-    for sort in &SORTS {
+    for sort in SORTS.iter().chain([&CONTROL]) {
         let count = agents * sort.share / 1000.0;
         let all = |what: &str| cost(record, driver, sort.topics, what).map(|one| one * count);
         load.connections += all("connections")?;
@@ -163,12 +198,31 @@ fn load(record: &Record, driver: Driver, agents: f64) -> Option<Load> {
         load.start_seconds += all("start_ms")? / 1e3;
         load.calls += sort.calls * count;
     }
-    let call =
-        (cost(record, driver, 1.0, "call_us")? + cost(record, driver, 5.0, "call_us")?) / 2.0;
+    if driver == Driver::Reference {
+        let senders = agents * CONTROL.share / 1000.0 * SENDERS;
+        let one = |what: &str| {
+            let of = |kind: Kind| record.objects.get(&format!("{}.{what}", kind.key()));
+            Some(of(Kind::Connection)? + of(Kind::Channel)?)
+        };
+        load.connections += senders;
+        load.channels += senders;
+        load.processes += senders * one("processes")?;
+        load.memory_gib += senders * one("memory_kib")? / 1024.0 / 1024.0;
+        load.start_seconds += senders * one("cpu_us")? / 1e6;
+    }
+    // Of no shape in particular.
+    let mean = |what: &str| {
+        let shapes = SHAPES.map(|topics| cost(record, driver, topics as f64, what));
+        Some((shapes[0]? + shapes[1]?) / 2.0)
+    };
+    let call = mean("call_us")?;
     load.call_cores = load.calls * call / 1e6;
     let listening = agents * SORTS[1].share / 1000.0;
-    load.deliveries = listening * CHANGES / 3600.0 * listening;
-    load.fanout_cores = load.deliveries * delivery(record)? / 1e6;
+    load.fanouts = listening * CHANGES / 3600.0;
+    load.deliveries = load.fanouts * listening;
+    load.fanout_cores = load.deliveries * mean("fanout_us")? / 1e6;
+    let further = record.objects.get(FAR)? / record.objects.get(NEAR)? - 1.0;
+    load.crossing_cores = load.call_cores * ELSEWHERE * further.max(0.0);
     Some(load)
 }
 
@@ -191,6 +245,7 @@ pub(crate) fn sections(record: &Record) -> Vec<(&'static str, String)> {
     };
     vec![
         ("objects", objects(record)),
+        ("crossing", crossing(record)),
         ("agents", agents(record)),
         ("sorts", sorts()),
         ("region", region(&rows)),
@@ -202,15 +257,7 @@ fn objects(record: &Record) -> String {
     let mut text = String::from(
         "| object | memory, KiB | processes | CPU to make it, µs |\n|---|--:|--:|--:|\n",
     );
-    for kind in [
-        "connection",
-        "channel",
-        "transient queue",
-        "durable queue",
-        "quorum queue",
-        "consumer",
-        "binding",
-    ] {
+    for kind in Kind::ALL.map(Kind::key) {
         let at = |what: &str| {
             record
                 .objects
@@ -225,8 +272,21 @@ fn objects(record: &Record) -> String {
     text
 }
 
+fn crossing(record: &Record) -> String {
+    let [near, far] = [NEAR, FAR].map(|key| record.objects.get(key).copied().unwrap_or_default());
+    format!(
+        "| a call under load, three nodes together | CPU, µs |\n|---|--:|\n\
+         | client, server and their queues at one node | {} |\n\
+         | client and its reply queue at another node than the server and its queues | {} |\n\
+         | more, with all clients spread over three nodes | {} % |\n",
+        quantity(near, false),
+        quantity(far, false),
+        quantity((far / near - 1.0) * ELSEWHERE * 100.0, false)
+    )
+}
+
 fn agents(record: &Record) -> String {
-    const WHAT: [(&str, &str); 11] = [
+    const WHAT: [(&str, &str); 13] = [
         ("connections", "connections"),
         ("channels", "channels"),
         ("queues", "queues"),
@@ -243,6 +303,11 @@ fn agents(record: &Record) -> String {
             "CPU of the broker while nothing is asked, µs a second",
         ),
         ("call_us", "CPU of the broker for a call, µs"),
+        (
+            "fanout_us",
+            "CPU of the broker for a fanout, µs for each that hears it",
+        ),
+        ("heard_us", "CPU of its own process for a fanout heard, µs"),
         (
             "own_kib",
             "memory of its own process, KiB (many share one here)",
@@ -273,10 +338,14 @@ fn sorts() -> String {
     let mut text = String::from(
         "| of 1,000 agents | are | topics each | calls a second each | because |\n|--:|---|--:|--:|---|\n",
     );
-    for sort in &SORTS {
+    for (sort, more) in SORTS
+        .iter()
+        .map(|sort| (sort, ""))
+        .chain([(&CONTROL, " more")])
+    {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} |",
+            "| {}{more} | {} | {} | {} | {} |",
             sort.share,
             sort.name,
             sort.topics,
@@ -289,7 +358,7 @@ fn sorts() -> String {
 
 fn region(rows: &[(f64, Driver, Load)]) -> String {
     type Column = fn(&Load) -> f64;
-    const WHAT: [(&str, Column); 13] = [
+    const WHAT: [(&str, Column); 15] = [
         ("connections", |load| load.connections),
         ("channels", |load| load.channels),
         ("queues", |load| load.queues),
@@ -302,9 +371,17 @@ fn region(rows: &[(f64, Driver, Load)]) -> String {
         ("messages a second, published and delivered", |load| {
             load.calls * 4.0 + load.deliveries
         }),
-        ("cores for agents that are idle", |load| load.idle_cores),
+        ("MiB a second between the brokers", |load| {
+            // A fanout goes once to each other broker, whatever number hears it there.
+            let crossing = load.calls * 2.0 * ELSEWHERE + load.fanouts * (NODES - 1.0);
+            crossing * MESSAGE / 1024.0
+        }),
+        ("cores for processes that are idle", |load| load.idle_cores),
         ("cores for calls", |load| load.call_cores),
         ("cores for fanouts", |load| load.fanout_cores),
+        ("cores for calls that go from broker to broker", |load| {
+            load.crossing_cores
+        }),
     ];
     let mut text = String::from("| all brokers together |");
     for (agents, driver, _) in rows {
@@ -345,7 +422,7 @@ fn limits(rows: &[(f64, Driver, Load)]) -> String {
     }
     let _ = writeln!(
         text,
-        " breaks first | brokers it takes |\n|---|{}---|--:|",
+        " breaks first | brokers it takes | without fanouts |\n|---|{}---|--:|--:|",
         "--:|".repeat(LIMITS.len())
     );
     for (agents, driver, load) in rows {
@@ -355,24 +432,30 @@ fn limits(rows: &[(f64, Driver, Load)]) -> String {
             quantity(*agents, false),
             name(*driver)
         );
-        let shares =
-            LIMITS.map(|limit| (limit.name, (limit.wanted)(load) / (limit.amount * NODES)));
-        for (_, share) in shares {
+        for limit in &LIMITS {
+            let share = limit.share(load);
             let _ = write!(text, " {} % |", quantity(share * 100.0, false));
         }
-        let worst = shares
-            .into_iter()
-            .max_by(|one, other| one.1.total_cmp(&other.1));
-        let (first, share) = worst.unwrap_or(("", 0.0));
-        let brokers = (share * NODES).ceil().max(NODES);
-        let _ = writeln!(text, " {first} | {} |", quantity(brokers, false));
+        let (first, all) = brokers(load);
+        let (_, rest) = brokers(&load.without_fanouts());
+        let [all, rest] = [all, rest].map(|count| quantity(count, false));
+        let _ = writeln!(text, " {first} | {all} | {rest} |");
     }
     text
 }
 
+/// What breaks first, and how many brokers it takes not to.
+fn brokers(load: &Load) -> (&'static str, f64) {
+    let shares = LIMITS.iter().map(|limit| (limit.name, limit.share(load)));
+    let (first, share) = shares
+        .max_by(|one, other| one.1.total_cmp(&other.1))
+        .unwrap_or_default();
+    (first, (share * NODES).ceil().max(NODES))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Driver, SORTS, cost, load};
+    use super::{CONTROL, Driver, ELSEWHERE, FAR, Kind, NEAR, SENDERS, SORTS, cost, load};
     use crate::record::Record;
 
     fn record() -> Record {
@@ -389,6 +472,7 @@ mod tests {
                 "idle_us",
                 "start_ms",
                 "call_us",
+                "fanout_us",
             ] {
                 record
                     .objects
@@ -398,9 +482,13 @@ mod tests {
                     .insert(format!("{}.5.{what}", driver.key()), 10.0);
             }
         }
-        let points = r#"{"rounds": 1, "points": [{"x": 500, "costs": {"broker": 500.0}}]}"#;
-        let curve = serde_json::from_str(points).expect("a curve");
-        record.curves.insert("fanout".to_owned(), curve);
+        for kind in [Kind::Connection, Kind::Channel] {
+            for what in ["processes", "memory_kib", "cpu_us"] {
+                record.objects.insert(format!("{}.{what}", kind.key()), 1.0);
+            }
+        }
+        record.objects.insert(NEAR.to_owned(), 100.0);
+        record.objects.insert(FAR.to_owned(), 150.0);
         record
     }
 
@@ -421,12 +509,34 @@ mod tests {
         );
         let (small, large) = (small.expect("all is there"), large.expect("all is there"));
         // Two for each topic of each agent.
-        let topics: f64 = SORTS.iter().map(|sort| sort.share * sort.topics).sum();
+        let sorts = SORTS.iter().chain([&CONTROL]);
+        let topics: f64 = sorts.map(|sort| sort.share * sort.topics).sum();
         assert!((small.queues - 2.0 * topics).abs() < 1e-6);
         assert!((large.queues / small.queues - 10.0).abs() < 1e-9);
         assert!((large.deliveries / small.deliveries - 100.0).abs() < 1e-9);
-        assert!((small.fanout_cores - small.deliveries / 1e6).abs() < 1e-12);
+        // Two for one topic, ten for five.
+        assert!((small.fanout_cores - small.deliveries * 6.0 / 1e6).abs() < 1e-12);
+        assert!((small.crossing_cores - small.call_cores * ELSEWHERE * 0.5).abs() < 1e-12);
         assert!(load(&Record::default(), Driver::Ours, 1e3).is_none());
+    }
+
+    #[test]
+    fn a_process_of_the_reference_has_a_connection_for_each_thread_that_sends() {
+        let record = record();
+        let of = |driver| load(&record, driver, 1e3).expect("all is there");
+        let (ours, theirs) = (of(Driver::Ours), of(Driver::Reference));
+        let more = CONTROL.share * SENDERS;
+        assert!((theirs.connections - ours.connections - more).abs() < 1e-6);
+        assert!((theirs.processes - ours.processes - 2.0 * more).abs() < 1e-6);
+    }
+
+    #[test]
+    fn without_fanouts_all_else_stays() {
+        let with = load(&record(), Driver::Ours, 1e4).expect("all is there");
+        let without = with.without_fanouts();
+        assert!(without.fanout_cores == 0.0 && without.deliveries == 0.0);
+        assert!((without.crossing_cores - with.crossing_cores).abs() < 1e-12);
+        assert!((without.idle_cores - with.idle_cores).abs() < 1e-12);
     }
 
     #[test]

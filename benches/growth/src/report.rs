@@ -64,9 +64,46 @@ fn growth_section(record: &Record) -> String {
         }
     }
     format!(
-        "{table}\nMeasured with {}.\n\n{pictures}",
-        record.conditions
+        "{table}\nMeasured with {}.\n\n{}\n{pictures}",
+        record.conditions,
+        counts(record)
     )
+}
+
+/// What was counted beside the CPU time: how often an operation woke a thread, and how many fresh pages of memory it took.
+fn counts(record: &Record) -> String {
+    let mut table = String::from(
+        "| what grows | operation | whose | wakes, from | to | page faults, from | to |\n|---|---|---|--:|--:|--:|--:|\n",
+    );
+    for axis in AXES {
+        let Some(curve) = record.curves.get(axis.name) else {
+            continue;
+        };
+        for (plot, series) in axis
+            .plots
+            .iter()
+            .flat_map(|plot| plot.series.iter().map(move |series| (plot, series)))
+        {
+            let [wakes, faults] =
+                ["wakes", "faults"].map(|what| curve.ends(&format!("{}_{what}", series.key)));
+            let (Some(wakes), Some(faults)) = (wakes, faults) else {
+                continue;
+            };
+            let cells = wakes.into_iter().chain(faults).map(|(x, y)| {
+                let x = quantity(x, axis.name == "payload");
+                format!("{} at {x}", quantity(y, false))
+            });
+            let _ = writeln!(
+                table,
+                "| {} | {} | {} | {} |",
+                axis.what,
+                plot.title,
+                series.label,
+                cells.collect::<Vec<_>>().join(" | ")
+            );
+        }
+    }
+    table
 }
 
 /// Title of a plot: what it shows and the exponents of its lines.
@@ -143,11 +180,15 @@ mod tests {
     fn documents_say_what_was_measured() {
         let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
         let record = Record::read(&docs.join("plots/growth.json")).expect("growth.json is read");
-        assert!(!record.curves.is_empty() && !record.objects.is_empty());
-        for (file, name, text) in sections(&record) {
+        let sections = sections(&record);
+        assert_eq!(sections.len(), 7, "some costs were never measured");
+        for (file, name, text) in sections {
             let document = fs::read_to_string(docs.join(file)).expect("the document is there");
             let renewed = spliced(&document, name, &text).expect("the markers are there");
-            assert_eq!(document, renewed, "run `scripts/growth --redraw`");
+            assert!(
+                document == renewed,
+                "{file}, {name}: run `scripts/growth --redraw`"
+            );
         }
     }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use oslo_messaging_testkit::python::PYTHON_VARIABLE;
 use oslo_messaging_testkit::rabbit::node::{Node, NodeOptions};
 use oslo_messaging_testkit::rabbit::vhost::Vhost;
+use oslo_messaging_testkit::usage::cpu_ns;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::usage::cpu_ns_of;
 use crate::worker::{Order, Told};
 
 /// No order takes longer.
@@ -30,10 +30,36 @@ tcp_listen_options.recbuf = 65536";
 const MEMORY: &str =
     "begin [erlang:garbage_collect(P) || P <- erlang:processes()], erlang:memory(total) end";
 
+/// Settings of glibc's allocator that let it keep what was freed.
+const KEEPING: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TRIM_THRESHOLD_", "4294967296"),
+];
+
+/// Which process of a measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The one that sends.
+    Client,
+    /// The one that has servers.
+    Server,
+}
+
+/// Commands under which the workers run, to look into them; nothing is an ordinary run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wrappers {
+    /// Program and arguments, with spaces between.
+    pub(crate) client: Option<String>,
+    /// Likewise.
+    pub(crate) server: Option<String>,
+}
+
 /// A broker that nobody else uses.
 pub(crate) struct Stage {
     node: Node,
     process: u32,
+    wrappers: Wrappers,
 }
 
 impl Stage {
@@ -41,7 +67,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) async fn open() -> io::Result<Self> {
+    pub(crate) async fn open(wrappers: Wrappers) -> io::Result<Self> {
         // The broker and the workers inherit it.
         let limit = getrlimit(Resource::Nofile);
         setrlimit(
@@ -59,7 +85,28 @@ impl Stage {
         let process = node
             .process_id()
             .ok_or_else(|| io::Error::other("the broker has ended"))?;
-        Ok(Self { node, process })
+        Ok(Self {
+            node,
+            process,
+            wrappers,
+        })
+    }
+
+    /// `program`, under what was asked for this side.
+    fn command(&self, side: Side, program: &Path) -> Command {
+        let wrapper = match side {
+            Side::Client => &self.wrappers.client,
+            Side::Server => &self.wrappers.server,
+        };
+        let mut words = wrapper.iter().flat_map(|words| words.split_whitespace());
+        match words.next() {
+            None => Command::new(program),
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(program);
+                command
+            }
+        }
     }
 
     /// A virtual host of its own.
@@ -69,7 +116,7 @@ impl Stage {
 
     /// CPU time of the broker so far, in nanoseconds.
     pub(crate) fn broker_cpu_ns(&self) -> io::Result<u64> {
-        cpu_ns_of(self.process)
+        cpu_ns(self.process)
     }
 
     /// Live memory of the broker in bytes.
@@ -114,9 +161,29 @@ impl Worker {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) async fn start(url: &str, transports: u64) -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+    pub(crate) async fn start(
+        stage: &Stage,
+        side: Side,
+        url: &str,
+        transports: u64,
+    ) -> io::Result<Self> {
+        let mut command = stage.command(side, &std::env::current_exe()?);
         command.arg("worker");
+        Self::spawn(command, url, transports).await
+    }
+
+    /// As [`Worker::start`], with an allocator that gives no memory back to the system: pages are fresh only once.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub(crate) async fn start_keeping(
+        stage: &Stage,
+        side: Side,
+        url: &str,
+        transports: u64,
+    ) -> io::Result<Self> {
+        let mut command = stage.command(side, &std::env::current_exe()?);
+        command.arg("worker").envs(KEEPING);
         Self::spawn(command, url, transports).await
     }
 

@@ -1,58 +1,52 @@
-//! What processes have used so far: CPU time in nanoseconds, memory in KiB.
+//! What this process has used so far.
 
-use std::fs;
 use std::io;
 use std::time::Duration;
 
+use oslo_messaging_testkit::usage::{page_faults, status, wakeups};
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
-/// CPU time of all threads of this process, ended ones included.
-pub(crate) fn own_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let whole = Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    );
-    u64::try_from(whole.as_nanos()).unwrap_or(u64::MAX)
+/// So much since the process began.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    /// CPU time of all threads, ended ones included, in nanoseconds.
+    pub(crate) cpu_ns: u64,
+    /// Memory in use now, in KiB.
+    pub(crate) rss_kib: u64,
+    /// Voluntary context switches: how often a thread woke up.
+    pub(crate) wakeups: u64,
+    /// Pages of memory touched for the first time, or again after they were given back.
+    pub(crate) faults: u64,
 }
 
-/// CPU time of the threads of another process that still run; those of a broker live as long as it does.
-pub(crate) fn cpu_ns_of(process: u32) -> io::Result<u64> {
-    let mut sum = 0;
-    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        // A thread may end while it is looked at.
-        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else {
-            continue;
-        };
-        sum += text
-            .split_whitespace()
-            .next()
-            .and_then(|word| word.parse::<u64>().ok())
-            .unwrap_or_default();
+impl Usage {
+    /// Of this process.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub(crate) fn own() -> io::Result<Self> {
+        let own = std::process::id();
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        let whole = Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or_default(),
+            u32::try_from(time.tv_nsec).unwrap_or_default(),
+        );
+        Ok(Self {
+            cpu_ns: u64::try_from(whole.as_nanos()).unwrap_or(u64::MAX),
+            rss_kib: status(own, "VmRSS:")?,
+            wakeups: wakeups(own)?,
+            faults: page_faults(own)?,
+        })
     }
-    Ok(sum)
-}
 
-/// Memory that a process has in use, as `/proc` names it: `self` or a number.
-pub(crate) fn rss_kib(process: &str) -> io::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| io::Error::other("the system does not tell how much memory is in use"))
-}
-
-/// Context switches that the threads of this process asked for: how often one woke up.
-pub(crate) fn own_wakeups() -> u64 {
-    let count = |text: &str| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-        line.trim().parse::<u64>().ok()
-    };
-    let threads = fs::read_dir("/proc/self/task")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
-    texts.filter_map(|text| count(&text)).sum()
+    /// What was used since `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
+            rss_kib: self.rss_kib.saturating_sub(before.rss_kib),
+            wakeups: self.wakeups.saturating_sub(before.wakeups),
+            faults: self.faults.saturating_sub(before.faults),
+        }
+    }
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::usage::{own_cpu_ns, own_wakeups, rss_kib};
+use crate::usage::Usage;
 
 /// The topic of everything measured but what agents call.
 pub(crate) const TOPIC: &str = "growth";
@@ -112,12 +112,8 @@ pub(crate) enum Verb {
 /// What a worker answers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Told {
-    /// CPU time used so far, in nanoseconds.
-    pub(crate) cpu_ns: u64,
-    /// Memory in use, in KiB.
-    pub(crate) rss_kib: u64,
-    /// Voluntary context switches so far.
-    pub(crate) wakeups: u64,
+    /// What the process has used.
+    pub(crate) usage: Usage,
     /// Messages taken so far.
     pub(crate) served: u64,
     /// Duration of the order.
@@ -164,9 +160,7 @@ pub(crate) async fn run() -> io::Result<()> {
         let began = Instant::now();
         let done = worker.carry_out(order).await;
         let told = Told {
-            cpu_ns: own_cpu_ns(),
-            rss_kib: rss_kib("self")?,
-            wakeups: own_wakeups(),
+            usage: Usage::own()?,
             served: worker.served.load(Ordering::Relaxed),
             seconds: began.elapsed().as_secs_f64(),
             error: done.err().map(|error| error.to_string()),
