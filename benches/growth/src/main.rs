@@ -140,9 +140,15 @@ async fn run(arguments: Arguments) -> io::Result<()> {
                 record.curves.insert(axis.name.to_owned(), curve);
             }
             Err(fault) => {
-                // The rest has a broker that works.
                 faults.push(format!("{}: given up: {fault}", axis.name));
-                stage = Stage::open(Wrappers::default()).await?;
+                // The rest has a broker that works, or none.
+                match Stage::open(Wrappers::default()).await {
+                    Ok(opened) => stage = opened,
+                    Err(fault) => {
+                        faults.push(format!("no broker for the rest: {fault}"));
+                        break;
+                    }
+                }
             }
         }
         // What is measured is kept, whatever becomes of the rest.
