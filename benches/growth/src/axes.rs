@@ -213,7 +213,7 @@ pub(crate) const AXES: &[Axis] = &[
         plots: &[
             Plot {
                 file: "transports",
-                title: "A call of 100 B, 64 callers on transports in turn, less what idles",
+                title: "A call, 64 callers in turn, less what idles",
                 unit: "CPU time of a call, µs",
                 series: CALL,
             },
