@@ -142,12 +142,13 @@ async fn measure(
     tracing::debug!("the servers are ready, the load begins");
     let ticking = collector.start();
     let mut levels: Vec<Level> = Vec::new();
-    for size in &settings.sizes {
+    for size in &settings.run.sizes {
         levels.extend(
             settings
+                .run
                 .callers
                 .iter()
-                .map(|callers| Level::new(settings.what, settings.manner, *callers, *size)),
+                .map(|callers| Level::new(settings.run.what, settings.run.manner, *callers, *size)),
         );
     }
     let mut times = vec![histogram(); levels.len()];
@@ -174,14 +175,14 @@ async fn play_all(
     (levels, times): (&mut [Level], &mut [Histogram<u64>]),
     output: &Output,
 ) -> Result<(), Problem> {
-    let each = settings.warm_up + settings.duration;
+    let each = settings.run.warm_up + settings.run.duration;
     let plays = u32::try_from(levels.len())
         .unwrap_or(u32::MAX)
-        .saturating_mul(settings.rounds);
+        .saturating_mul(settings.run.rounds);
     let progress = output.progress(each.saturating_mul(plays));
     let mut played = 0;
     let mut order: Vec<usize> = (0..levels.len()).collect();
-    for _ in 0..settings.rounds {
+    for _ in 0..settings.run.rounds {
         fastrand::shuffle(&mut order);
         for index in &order {
             let level = &mut levels[*index];

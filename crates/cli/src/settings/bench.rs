@@ -79,17 +79,8 @@ pub(crate) struct Bench {
     pub(crate) options: ConnectOptions,
     /// Where the options are from, for the process of the servers.
     pub(crate) sources: Vec<Source>,
-    pub(crate) what: What,
-    pub(crate) manner: Manner,
-    pub(crate) callers: Vec<u32>,
-    pub(crate) sizes: Vec<Size>,
-    pub(crate) duration: Duration,
-    pub(crate) warm_up: Duration,
-    /// Messages of each caller, or in the queue to listen to.
-    pub(crate) messages: Option<u64>,
-    pub(crate) rounds: u32,
-    pub(crate) rate: Option<f64>,
-    pub(crate) pause: Duration,
+    /// What is measured, with callers in every case.
+    pub(crate) run: Repeated,
     pub(crate) place: Place,
     pub(crate) staff: Staff,
     /// Topic and exchange were made up for this run, so that what is called like them is its own.
@@ -112,7 +103,7 @@ impl Bench {
 
     /// Whether a queue is filled first and measured while it is emptied.
     pub(crate) fn drains(&self) -> bool {
-        self.what.drains(self.manner)
+        self.run.what.drains(self.run.manner)
     }
 
     /// How many notifications of this size fill a queue.
@@ -121,10 +112,11 @@ impl Bench {
             Size::Bytes(bytes) => u64::from(bytes.max(1)),
             Size::Simulator => 3_300,
         };
-        let least = self.manner.batch.map_or(100, |size| {
+        let least = self.run.manner.batch.map_or(100, |size| {
             BATCHES * u64::from(size) * u64::from(self.staff.count)
         });
-        self.messages
+        self.run
+            .messages
             .unwrap_or_else(|| MESSAGES.min(FILL / each).max(least))
     }
 }
@@ -140,6 +132,7 @@ pub(crate) struct BenchServer {
 }
 
 /// What a run is asked for; a saved one knows it, too.
+#[derive(Clone)]
 pub(crate) struct Repeated {
     pub(crate) what: What,
     pub(crate) manner: Manner,
@@ -147,6 +140,7 @@ pub(crate) struct Repeated {
     pub(crate) sizes: Vec<Size>,
     pub(crate) duration: Duration,
     pub(crate) warm_up: Duration,
+    /// Messages of each caller, or in the queue to listen to.
     pub(crate) messages: Option<u64>,
     pub(crate) rounds: u32,
     pub(crate) rate: Option<f64>,
@@ -284,16 +278,10 @@ impl Resolver<'_> {
         Ok(Bench {
             options,
             sources: self.global.sources.clone(),
-            what: run.what,
-            manner: run.manner,
-            callers: callers(run),
-            sizes: run.sizes.clone(),
-            duration: run.duration,
-            warm_up: run.warm_up,
-            messages: run.messages,
-            rounds: run.rounds,
-            rate: run.rate,
-            pause: run.pause,
+            run: Repeated {
+                callers: callers(run),
+                ..run.clone()
+            },
             place,
             staff: Staff {
                 url,

@@ -112,23 +112,23 @@ impl<'a> Player<'a> {
             senders: Arc::clone(&self.senders),
             callers: level.callers,
             workload: Arc::new(Workload::new(level.size)),
-            rate: settings.rate,
-            pause: settings.pause,
-            messages: settings.messages,
+            rate: settings.run.rate,
+            pause: settings.run.pause,
+            messages: settings.run.messages,
             collector: Arc::clone(&self.collector),
         };
         let start = (self.servers.usage().await?.served, self.sent().0);
-        if settings.manner.held {
+        if settings.run.manner.held {
             self.servers.hold(true).await?;
         }
-        let (counted, before) = match settings.messages {
+        let (counted, before) = match settings.run.messages {
             None => self.play_for(order).await?,
             Some(messages) => self.play_messages(order, messages).await?,
         };
         let mut counted = counted;
         let after = (Usage::of_process(), self.servers.usage().await?);
         let used = (after.0.since(before.0), after.1.since(before.1));
-        if settings.manner.live {
+        if settings.run.manner.live {
             counted.times = self.servers.times().await?;
             counted.operations = used.1.served;
         }
@@ -148,20 +148,20 @@ impl<'a> Player<'a> {
     async fn play_for(&mut self, order: Order) -> Result<(Counted, (Usage, Usage)), Problem> {
         let settings = self.settings;
         let mut load = order.start();
-        tokio::time::sleep(settings.warm_up).await;
-        if settings.manner.live {
+        tokio::time::sleep(settings.run.warm_up).await;
+        if settings.run.manner.live {
             // What came so far is of the warm-up.
             self.servers.times().await?;
         }
         let before = (Usage::of_process(), self.servers.usage().await?);
         let sent = self.sent();
         load.begin();
-        tokio::time::sleep(settings.duration).await;
+        tokio::time::sleep(settings.run.duration).await;
         // Through a buffer, what counts is what the bus took until now.
         let until_now = self.sent();
         let patience = settings.timeout + Duration::from_secs(1);
         let mut counted = load.end(patience).await;
-        if settings.manner.buffered {
+        if settings.run.manner.buffered {
             count_buffered(&mut counted, sent, until_now);
         }
         Ok((counted, before))
@@ -176,10 +176,10 @@ impl<'a> Player<'a> {
         let settings = self.settings;
         let before = (Usage::of_process(), self.servers.usage().await?);
         let sent = self.sent();
-        let each = settings.timeout + settings.pause;
+        let each = settings.timeout + settings.run.pause;
         let limit = u32::try_from(messages).map_or(Duration::MAX, |n| each.saturating_mul(n));
         let mut counted = order.start().finish(limit).await;
-        if settings.manner.buffered {
+        if settings.run.manner.buffered {
             for notifier in self.notifiers() {
                 notifier.flush(settings.timeout).await;
             }
@@ -210,10 +210,10 @@ impl<'a> Player<'a> {
         for notifier in self.notifiers() {
             notifier.flush(self.settings.timeout).await;
         }
-        if self.settings.manner.held {
+        if self.settings.run.manner.held {
             self.servers.hold(false).await?;
         }
-        let sent = match (self.settings.manner.buffered, self.settings.what) {
+        let sent = match (self.settings.run.manner.buffered, self.settings.run.what) {
             (true, _) => self.sent().0 - start.1,
             (false, What::Fanout) => all * u64::from(self.settings.staff.count),
             (false, _) => all,
@@ -300,7 +300,7 @@ fn count_buffered(counted: &mut Counted, before: (u64, u64), after: (u64, u64)) 
 fn senders(settings: &Bench, transport: &Transport) -> Result<Vec<Sender>, Error> {
     let each = settings.targets.iter().map(|target| {
         let client = || RpcClient::new(transport.clone(), target.clone()).timeout(settings.timeout);
-        Ok(match settings.what {
+        Ok(match settings.run.what {
             What::Call => Sender::Call(client()),
             What::Cast => Sender::Cast(client()),
             What::Fanout => Sender::Cast(client().prepare().fanout(true)),
@@ -311,7 +311,7 @@ fn senders(settings: &Bench, transport: &Transport) -> Result<Vec<Sender>, Error
                     .deadline(settings.timeout)
                     .build()?;
                 // A queue to be emptied is filled as fast as it can be.
-                let waits = !settings.manner.buffered && !settings.drains();
+                let waits = !settings.run.manner.buffered && !settings.drains();
                 Sender::Notify(if waits {
                     notifier.confirmed()
                 } else {

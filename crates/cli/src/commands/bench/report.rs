@@ -142,11 +142,11 @@ impl Report {
                     Place::Foreign => "foreign",
                 }
                 .to_owned(),
-                warm_up: settings.warm_up.as_secs_f64(),
-                duration: settings.duration.as_secs_f64(),
-                messages: settings.messages,
-                rate: settings.rate,
-                pause: (!settings.pause.is_zero()).then_some(settings.pause.as_secs_f64()),
+                warm_up: settings.run.warm_up.as_secs_f64(),
+                duration: settings.run.duration.as_secs_f64(),
+                messages: settings.run.messages,
+                rate: settings.run.rate,
+                pause: (!settings.run.pause.is_zero()).then_some(settings.run.pause.as_secs_f64()),
                 levels,
             },
         }
