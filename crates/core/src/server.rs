@@ -46,6 +46,9 @@ pub(crate) trait Work: Send + Sync + Sized + 'static {
         permit: Permit<Self>,
     ) -> impl Future<Output = Option<Permit<Self>>> + Send;
 
+    /// Learns that the bus is back: what it was given before may be lost.
+    fn restored(&self);
+
     /// Learns that the bus came back without the queues it had.
     fn queues_lost(&self);
 
@@ -307,6 +310,7 @@ impl<W: Work> Inbox for Floor<W> {
             }
             ListenerEvent::Restored { recreated } => {
                 info!(recreated, "the subscription is back");
+                self.work.restored();
                 if recreated {
                     self.work.queues_lost();
                     self.take_up();

@@ -6,6 +6,9 @@
 //! running it twice, or leaving the caller without an answer, it sends the kept reply once more. At all
 //! other times duplicates are dropped in silence, as by the reference.
 //!
+//! Callers ask some time after the bus is back, and by then a busy server has given many new replies. So those from before are
+//! set apart for a while, where new ones do not push them out.
+//!
 //! A caller that asks again from another reply queue has lost the one it had: it is answered there at any time,
 //! also by a method that is still running.
 
@@ -28,16 +31,25 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// A caller that asks again so long after it was answered has not seen the answer.
 const OVERDUE: Duration = Duration::from_secs(1);
 
-/// Replies by the id of their request, oldest first.
+/// The replies of one server.
 #[derive(Default)]
 pub(crate) struct RecentReplies {
-    kept: VecDeque<Kept>,
-    bytes: usize,
+    kept: Shelf,
+    /// Those from before the bus was away, until then.
+    apart: Shelf,
+    apart_until: Option<Instant>,
     /// Where callers wait now whose requests came again before they were answered.
     moved: HashMap<UniqueId, String>,
     /// The same, in the order they asked.
     moved_first: VecDeque<UniqueId>,
     asked_again_until: Option<Instant>,
+}
+
+/// Replies by the id of their request, oldest first, bounded.
+#[derive(Default)]
+struct Shelf {
+    replies: VecDeque<Kept>,
+    bytes: usize,
 }
 
 struct Kept {
@@ -46,6 +58,26 @@ struct Kept {
     queue: u64,
     at: Instant,
     reply: SealedReply,
+}
+
+impl Shelf {
+    /// The oldest make room.
+    fn put(&mut self, kept: Kept) {
+        self.bytes += kept.reply.body().len();
+        self.replies.push_back(kept);
+        while self.replies.len() > COUNT || self.bytes > TOTAL_BYTES {
+            let Some(oldest) = self.replies.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.reply.body().len();
+        }
+    }
+
+    /// The last reply to a request.
+    fn find(&mut self, request: UniqueId) -> Option<&mut Kept> {
+        let mut latest_first = self.replies.iter_mut().rev();
+        latest_first.find(|kept| kept.request == request)
+    }
 }
 
 impl RecentReplies {
@@ -57,24 +89,32 @@ impl RecentReplies {
         reply: SealedReply,
         now: Instant,
     ) -> bool {
-        let size = reply.message().size();
-        if size > LARGEST {
+        if reply.body().len() > LARGEST {
             return false;
         }
-        self.bytes += size;
-        self.kept.push_back(Kept {
+        if self.apart_until.is_some_and(|until| until < now) {
+            (self.apart, self.apart_until) = (Shelf::default(), None);
+        }
+        self.kept.put(Kept {
             request,
             queue: digest(queue),
             at: now,
             reply,
         });
-        while self.kept.len() > COUNT || self.bytes > TOTAL_BYTES {
-            let Some(oldest) = self.kept.pop_front() else {
-                break;
-            };
-            self.bytes -= oldest.reply.message().size();
-        }
         true
+    }
+
+    /// Notes that the bus is back: new replies do not push out the ones from before, for a while.
+    pub(crate) fn set_apart(&mut self, now: Instant) {
+        for kept in std::mem::take(&mut self.kept).replies {
+            self.apart.put(kept);
+        }
+        self.apart_until = Some(now + WINDOW);
+    }
+
+    fn find(&mut self, request: UniqueId) -> Option<&mut Kept> {
+        let lately = self.kept.find(request);
+        lately.or_else(|| self.apart.find(request))
     }
 
     /// Notes that the broker lost its queues.
@@ -89,13 +129,12 @@ impl RecentReplies {
         queue: &str,
         now: Instant,
     ) -> Option<SealedReply> {
-        let mut latest_first = self.kept.iter_mut().rev();
-        let Some(kept) = latest_first.find(|kept| kept.request == request) else {
+        let lost = self.asked_again_until.is_some_and(|until| until >= now);
+        let Some(kept) = self.find(request) else {
             self.note_moved(request, queue);
             return None;
         };
         let asks_from_elsewhere = kept.queue != digest(queue);
-        let lost = self.asked_again_until.is_some_and(|until| until >= now);
         let overdue = now.saturating_duration_since(kept.at) >= OVERDUE;
         if !asks_from_elsewhere && !lost && !overdue {
             return None;
@@ -108,8 +147,7 @@ impl RecentReplies {
     /// The reply to a request, for a caller that asks for it by name and waits at `queue`. If there is none yet, the one to
     /// come goes there.
     pub(crate) fn again(&mut self, request: UniqueId, queue: &str) -> Option<SealedReply> {
-        let mut latest_first = self.kept.iter_mut().rev();
-        let Some(kept) = latest_first.find(|kept| kept.request == request) else {
+        let Some(kept) = self.find(request) else {
             self.note_moved(request, queue);
             return None;
         };
@@ -176,11 +214,11 @@ mod tests {
         let mut recent = RecentReplies::default();
         let one = UniqueId::from_random(1);
         assert!(!recent.keep(one, "q", reply(LARGEST + 1), Instant::now()));
-        assert!(recent.kept.is_empty());
+        assert!(recent.kept.replies.is_empty());
         for n in 0..2 * COUNT as u128 {
             assert!(recent.keep(UniqueId::from_random(n), "q", reply(1), Instant::now()));
         }
-        assert_eq!(recent.kept.len(), COUNT);
+        assert_eq!(recent.kept.replies.len(), COUNT);
         for n in 0..200 {
             recent.keep(
                 UniqueId::from_random(n),
@@ -189,15 +227,46 @@ mod tests {
                 Instant::now(),
             );
         }
-        assert!(recent.bytes <= TOTAL_BYTES);
+        assert!(recent.kept.bytes <= TOTAL_BYTES);
         assert_eq!(
-            recent.bytes,
+            recent.kept.bytes,
             recent
                 .kept
+                .replies
                 .iter()
                 .map(|kept| kept.reply.message().size())
                 .sum::<usize>()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_replies_do_not_push_out_those_from_before_the_bus_was_away_for_a_while() {
+        let mut recent = RecentReplies::default();
+        let start = Instant::now();
+        let id = UniqueId::from_random;
+        let large = reply(LARGEST / 2);
+        let many = 2 * TOTAL_BYTES / (LARGEST / 2);
+        let fill = |recent: &mut RecentReplies, now| {
+            for n in 0..many as u128 {
+                recent.keep(id(1000 + n), "q", large.clone(), now);
+            }
+        };
+        for before in [1, 2] {
+            recent.keep(id(before), "q", large.clone(), start);
+            recent.set_apart(start);
+        }
+        fill(&mut recent, start);
+        assert!(recent.again(id(1), "q").is_some() && recent.again(id(2), "q").is_some());
+        recent.set_apart(start);
+        assert!(recent.apart.bytes <= TOTAL_BYTES, "{}", recent.apart.bytes);
+        assert!(recent.again(id(1), "q").is_none(), "bounded all the same");
+        recent.keep(id(3), "q", large.clone(), start);
+        recent.set_apart(start);
+        fill(&mut recent, start + WINDOW);
+        assert!(recent.again(id(3), "q").is_some());
+        fill(&mut recent, start + WINDOW + Duration::from_millis(1));
+        assert!(recent.again(id(3), "q").is_none());
+        assert!(recent.apart.replies.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

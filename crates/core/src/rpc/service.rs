@@ -274,6 +274,10 @@ impl<D: Dispatch> Work for Service<D> {
             .await
     }
 
+    fn restored(&self) {
+        lock(&self.recent).set_apart(Instant::now());
+    }
+
     fn queues_lost(&self) {
         lock(&self.recent).note_lost(Instant::now());
     }
