@@ -215,10 +215,20 @@ const GOALS: &[Goal] = &[
     ),
     Goal(
         "11",
-        "call in memory, 16 callers, CPU",
+        "call in memory, 16 callers, CPU, by the goal without JSON",
         Read::Plain("in memory, 16 callers", "cpu", 1000.0),
         2500.0,
         1000.0,
+        "ns",
+        Better::Less,
+    ),
+    // Our bus always makes this check.
+    Goal(
+        "11",
+        "call in memory, 16 callers, CPU, by the goal with a JSON check",
+        Read::Plain("in memory, 16 callers", "cpu", 1000.0),
+        4000.0,
+        1800.0,
         "ns",
         Better::Less,
     ),

@@ -45,7 +45,7 @@ impl Endpoint for Echo {
 
 const CALLS: u64 = 1_000;
 /// Of both sides and of the driver between them.
-const MOST: u64 = 20;
+const MOST: u64 = 18;
 /// Of a server that takes a request, runs its method and hands the reply to the driver.
 const MOST_SERVED: u64 = 17;
 /// Bytes that the future of a call has, which its caller's task holds while it waits.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::driver::Subscriber;
+use super::hash::Quick;
 use super::queue::{Handout, Message, QUEUE_LIMIT, Queue, QueueId, Tap};
 use crate::driver::{Destination, Notifications, Pool, Settlement};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,18 +17,18 @@ use crate::error::{Error, ErrorKind, Result};
 /// Names to queues, queues by id.
 #[derive(Default)]
 pub(crate) struct Exchange {
-    queues: HashMap<u64, Queue, IdHasher>,
+    queues: HashMap<u64, Queue, Quick>,
     last_id: u64,
     /// Exchange, then topic.
-    topics: HashMap<String, HashMap<String, Topic>>,
-    fanouts: HashMap<String, Vec<QueueId>>,
-    replies: HashMap<String, QueueId>,
-    pools: HashMap<String, PoolQueue>,
+    topics: HashMap<String, HashMap<String, Topic, Quick>, Quick>,
+    fanouts: HashMap<String, Vec<QueueId>, Quick>,
+    replies: HashMap<String, QueueId, Quick>,
+    pools: HashMap<String, PoolQueue, Quick>,
 }
 
 struct Topic {
     shared: QueueId,
-    servers: HashMap<String, QueueId>,
+    servers: HashMap<String, QueueId, Quick>,
     /// Queues of listeners' pools, each with a copy of every notification.
     pools: Vec<QueueId>,
 }
@@ -36,37 +37,6 @@ struct PoolQueue {
     id: QueueId,
     /// Goes with its last consumer.
     temporary: bool,
-}
-
-/// Queue ids are counted, so they are their own hash.
-#[derive(Default, Clone, Copy)]
-pub(crate) struct IdHasher;
-
-pub(crate) struct IdHash(u64);
-
-impl std::hash::BuildHasher for IdHasher {
-    type Hasher = IdHash;
-
-    fn build_hasher(&self) -> IdHash {
-        IdHash(0)
-    }
-}
-
-impl std::hash::Hasher for IdHash {
-    fn finish(&self) -> u64 {
-        // The table takes the top bits for its tags: spread the count over all of them.
-        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 << 8) | u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        self.0 = id;
-    }
 }
 
 impl Exchange {
@@ -266,7 +236,7 @@ impl Exchange {
             topic.to_owned(),
             Topic {
                 shared,
-                servers: HashMap::new(),
+                servers: HashMap::default(),
                 pools: Vec::new(),
             },
         );
@@ -385,7 +355,7 @@ impl Exchange {
         let topics = self.topics.entry(exchange.to_owned()).or_default();
         let topic = topics.entry(topic.to_owned()).or_insert_with(|| Topic {
             shared,
-            servers: HashMap::new(),
+            servers: HashMap::default(),
             pools: Vec::new(),
         });
         topic.servers.insert(server.to_owned(), own);

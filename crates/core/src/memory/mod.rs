@@ -35,6 +35,7 @@
 
 pub mod driver;
 mod exchange;
+mod hash;
 mod queue;
 
 use std::collections::HashMap;

@@ -215,6 +215,8 @@ impl Served {
         }
         match request.version().map_err(|fault| fault.to_failure())? {
             None => Ok(false),
+            // Nearly always, and then it need not be read: every version accepts itself.
+            Some(asked) if asked == self.interface.version_text() => Ok(true),
             Some(asked) => {
                 let asked: Version = asked
                     .parse()

@@ -74,6 +74,8 @@ pub(crate) enum Accepted<'a, D: Dispatch> {
 /// A request that is to be run.
 pub(crate) struct Admitted<'a, D: Dispatch> {
     pub(crate) request: Request,
+    /// The id of the request, if it is a regular one.
+    pub(crate) id: Option<UniqueId>,
     pub(crate) found: Result<Found, Failure>,
     /// Its place, if only some of its method may run at once.
     pub(crate) place: Option<Place<Service<D>>>,
@@ -162,9 +164,13 @@ impl<D: Dispatch> Service<D> {
             },
             _ => (received, place),
         };
-        let is_copy = request
-            .unique_id()
-            .is_some_and(|id| !lock(&self.intake.seen).insert(id));
+        let id = regular_id(&request);
+        let is_copy = match id {
+            Some(id) => !lock(&self.intake.seen).insert_id(id),
+            None => request
+                .unique_id()
+                .is_some_and(|id| !lock(&self.intake.seen).insert(id)),
+        };
         if is_copy {
             debug!(
                 unique_id = request.unique_id(),
@@ -177,6 +183,7 @@ impl<D: Dispatch> Service<D> {
         let unsettled = self.intake.take(received.delivery, &request);
         Accepted::New(Admitted {
             request,
+            id,
             found,
             place,
             unsettled,
@@ -248,7 +255,7 @@ fn lane_of(
 }
 
 /// The request's id, if it is one as this library and the reference draw them.
-pub(crate) fn regular_id(request: &Request) -> Option<UniqueId> {
+fn regular_id(request: &Request) -> Option<UniqueId> {
     request.unique_id().and_then(UniqueId::parse)
 }
 

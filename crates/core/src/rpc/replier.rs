@@ -66,6 +66,8 @@ pub(crate) struct Letter {
     pub(crate) reply: SealedReply,
     /// Its server has it still, for a caller that asks: the bus need not keep it over a restart.
     pub(crate) kept: bool,
+    /// When it was written.
+    pub(crate) at: Instant,
 }
 
 /// The replies of one server.
@@ -149,7 +151,8 @@ impl Replier {
             permit: Some(permit),
             waiting: None,
         };
-        let first = self.outgoing(to, letter.reply.message().clone(), !letter.kept);
+        let body = letter.reply.message().clone();
+        let first = self.outgoing_at(letter.at, to, body, !letter.kept);
         match self.send_first(first, &mut place).await {
             Ok(()) => tried(),
             Err(fault) if fault.kind() == ErrorKind::Undeliverable && !self.patience.is_zero() => {
@@ -263,8 +266,19 @@ impl Replier {
         body: impl Into<Body>,
         persistent: bool,
     ) -> Outgoing<'a> {
+        self.outgoing_at(Instant::now(), to, body, persistent)
+    }
+
+    /// The same where a clock was read just now.
+    fn outgoing_at<'a>(
+        &self,
+        now: Instant,
+        to: &'a ReplyTo,
+        body: impl Into<Body>,
+        persistent: bool,
+    ) -> Outgoing<'a> {
         let mut message = Outgoing::new(Destination::Reply { queue: to.queue() }, body);
-        message.deadline = Some(deadline_after(Instant::now(), self.limit));
+        message.deadline = Some(deadline_after(now, self.limit));
         message.mandatory = self.mandatory;
         message.retry = Retry::Forever;
         message.persistent = persistent;

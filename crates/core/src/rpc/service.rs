@@ -21,7 +21,7 @@ use crate::rpc::cancellation::{Cancellation, given_up};
 use crate::rpc::deadline;
 use crate::rpc::dispatcher::{Dispatch, Dispatcher, Found};
 use crate::rpc::failure::with_last_line;
-use crate::rpc::intake::{Accepted, Acknowledge, Admitted, Intake, regular_id, reply_to};
+use crate::rpc::intake::{Accepted, Acknowledge, Admitted, Intake, reply_to};
 use crate::rpc::panics::caught;
 use crate::rpc::recent::RecentReplies;
 use crate::rpc::replier::{Letter, Replier, ReplyTo};
@@ -179,6 +179,7 @@ impl<D: Dispatch> Service<D> {
         let letter = Letter {
             reply: last.renew(unique_id()),
             kept: true,
+            at: Instant::now(),
         };
         self.replier.reply(&to, letter, permit, || {}).await
     }
@@ -213,12 +214,13 @@ impl<D: Dispatch> Work for Service<D> {
         };
         let Admitted {
             request,
+            id,
             found,
             place,
             unsettled,
             deadline,
         } = admitted;
-        let (to, id) = (reply_to(&request), regular_id(&request));
+        let to = reply_to(&request);
         let span = debug_span!(
             "rpc.serve",
             topic = self.topic,
@@ -260,16 +262,16 @@ impl<D: Dispatch> Work for Service<D> {
             return Some(permit);
         };
         let reply = body.finish(to.msg_id(), unique_id());
-        let mut kept = false;
+        let (mut kept, at) = (false, Instant::now());
         if let Some(id) = id {
             let mut recent = lock(&self.recent);
             if let Some(queue) = recent.moved_to(id) {
                 to = ReplyTo::new(&queue, to.msg_id());
             }
-            kept = recent.keep(id, to.queue(), reply.clone(), Instant::now());
+            kept = recent.keep(id, to.queue(), reply.clone(), at);
         }
         self.replier
-            .reply(&to, Letter { reply, kept }, permit, settle)
+            .reply(&to, Letter { reply, kept, at }, permit, settle)
             .instrument(span)
             .await
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::wire::ids::parse_hex;
+use crate::wire::ids::{UniqueId, parse_hex};
 
 /// The last ids in order of arrival; one that comes again is not moved.
 ///
@@ -50,10 +50,26 @@ impl Duplicates {
 
     /// Notes an id. False if it is known: the message is a duplicate.
     pub fn insert(&mut self, id: &str) -> bool {
+        self.note(Key::of(id))
+    }
+
+    /// The same of an id that was read already.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::{Duplicates, UniqueId};
+    ///
+    /// let (mut seen, id) = (Duplicates::new(16), UniqueId::from_random(1));
+    /// assert!(seen.insert_id(id));
+    /// assert!(!seen.insert(&id.to_string()));
+    /// ```
+    pub fn insert_id(&mut self, id: UniqueId) -> bool {
+        self.note(Key::Id(id.as_u128()))
+    }
+
+    fn note(&mut self, key: Key) -> bool {
         if self.capacity == 0 {
             return true;
         }
-        let key = Key::of(id);
         if !self.known.insert(key.clone()) {
             return false;
         }
