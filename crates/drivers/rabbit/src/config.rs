@@ -134,8 +134,8 @@ options! {
         /// Liberty publish their replies; `reply_style = two-part` implies it.
         reply_exchange: bool = false, ours();
         /// Ours: seconds between two looks at whether the broker still has our consumers and bindings
-        /// (default 5; 0 for never; twice, then six times as long while nothing is delivered; all shorter by a share
-        /// between a twentieth and a quarter that a driver draws once).
+        /// (default 5; 0 for never; twice, then six times as long while nothing is delivered; all shorter by 15 to 35
+        /// percent, which a driver draws once).
         consumer_check_interval: f64 = 5.0, ours(), min(0.0), max(86_400.0);
         /// Ours: largest message sent, in bytes after compression (default 536870912, the most any
         /// RabbitMQ takes). A broker's smaller limit is learnt from its first refusal.
