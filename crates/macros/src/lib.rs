@@ -3,8 +3,10 @@
 
 mod client;
 mod endpoint;
+mod faults;
 mod listener;
 mod remote;
+mod types;
 
 use proc_macro::TokenStream;
 

@@ -2,7 +2,6 @@
 //!
 //! All faults of a trait are reported together, each at its own place.
 
-use proc_macro2::Span;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
@@ -10,6 +9,9 @@ use syn::{
     Attribute, Expr, FnArg, GenericParam, Generics, Ident, ItemTrait, LitStr, Pat, PatType,
     ReturnType, Signature, Token, TraitItem, TraitItemFn, Type, Visibility,
 };
+
+use crate::faults::Faults;
+use crate::types::{is_context, last_name};
 
 /// Namespace and version, as written.
 #[derive(Default)]
@@ -96,22 +98,6 @@ pub(crate) enum Answer {
     Result(Type),
 }
 
-#[derive(Default)]
-struct Faults(Option<syn::Error>);
-
-impl Faults {
-    fn add(&mut self, span: Span, text: impl std::fmt::Display) {
-        self.push(syn::Error::new(span, text));
-    }
-
-    fn push(&mut self, error: syn::Error) {
-        match &mut self.0 {
-            Some(first) => first.combine(error),
-            None => self.0 = Some(error),
-        }
-    }
-}
-
 impl Api {
     /// Reads a trait.
     pub(crate) fn read(description: ItemTrait) -> syn::Result<Self> {
@@ -133,15 +119,13 @@ impl Api {
                 other => faults.add(other.span(), "a remote interface has methods only"),
             }
         }
-        match faults.0 {
-            Some(error) => Err(error),
-            None => Ok(Self {
-                attributes: description.attrs,
-                visibility: description.vis,
-                name: description.ident,
-                methods,
-            }),
-        }
+        faults.into_result()?;
+        Ok(Self {
+            attributes: description.attrs,
+            visibility: description.vis,
+            name: description.ident,
+            methods,
+        })
     }
 }
 
@@ -326,22 +310,5 @@ impl Options {
             }
             Ok(())
         })
-    }
-}
-
-fn is_context(ty: &Type) -> bool {
-    matches!(ty, Type::Reference(reference)
-        if reference.mutability.is_none() && last_name(&reference.elem).is_some_and(|name| name == "Context"))
-}
-
-/// The last name of a path type.
-fn last_name(ty: &Type) -> Option<&Ident> {
-    match ty {
-        Type::Path(path) if path.qself.is_none() => {
-            path.path.segments.last().map(|segment| &segment.ident)
-        }
-        Type::Group(group) => last_name(&group.elem),
-        Type::Paren(paren) => last_name(&paren.elem),
-        _ => None,
     }
 }

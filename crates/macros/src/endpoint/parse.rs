@@ -12,6 +12,9 @@ use syn::{
     Lit, LitStr, Meta, Pat, PatType, ReturnType, Token, Type,
 };
 
+use crate::faults::Faults;
+use crate::types::{is_context, last_name};
+
 /// The methods of a block, and whose they are.
 pub(crate) struct Block {
     pub(crate) generics: Generics,
@@ -109,26 +112,6 @@ impl Block {
             name,
             methods,
         })
-    }
-}
-
-#[derive(Default)]
-struct Faults(Option<syn::Error>);
-
-impl Faults {
-    fn add(&mut self, span: Span, text: impl std::fmt::Display) {
-        self.push(syn::Error::new(span, text));
-    }
-
-    fn push(&mut self, error: syn::Error) {
-        match &mut self.0 {
-            Some(first) => first.combine(error),
-            None => self.0 = Some(error),
-        }
-    }
-
-    fn into_result(self) -> syn::Result<()> {
-        self.0.map_or(Ok(()), Err)
     }
 }
 
@@ -412,23 +395,6 @@ fn take_default(attributes: &mut Vec<Attribute>, faults: &mut Faults) -> Option<
         false
     });
     found
-}
-
-fn is_context(ty: &Type) -> bool {
-    matches!(ty, Type::Reference(reference)
-        if reference.mutability.is_none() && last_name(&reference.elem).is_some_and(|name| name == "Context"))
-}
-
-/// The last name of a path type.
-fn last_name(ty: &Type) -> Option<&Ident> {
-    match ty {
-        Type::Path(path) if path.qself.is_none() => {
-            path.path.segments.last().map(|segment| &segment.ident)
-        }
-        Type::Group(group) => last_name(&group.elem),
-        Type::Paren(paren) => last_name(&paren.elem),
-        _ => None,
-    }
 }
 
 fn type_name(ty: &Type) -> String {

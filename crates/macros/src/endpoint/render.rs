@@ -6,7 +6,9 @@
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Expr, ExprLit, Lit, Type, parse_quote};
+use syn::{Expr, ExprLit, Lit, Type};
+
+use crate::types::shareable;
 
 use super::attribute::Header;
 use super::parse::{Absent, Answer, Argument, Block, Expected, Method};
@@ -14,13 +16,7 @@ use super::parse::{Absent, Answer, Argument, Block, Expected, Method};
 /// The implementation for a whole block.
 pub(crate) fn endpoint(header: &Header, block: &Block) -> TokenStream {
     let of = &block.of;
-    let mut generics = block.generics.clone();
-    if generics.type_params().next().is_some() {
-        let clause = generics.make_where_clause();
-        clause
-            .predicates
-            .push(parse_quote!(#of: ::core::marker::Send + ::core::marker::Sync + 'static));
-    }
+    let generics = shareable(of, &block.generics);
     let (parameters, _, clause) = generics.split_for_impl();
     let interface = interface(header);
     let infos = block.methods.iter().map(info);

@@ -5,6 +5,8 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Attribute, FnArg, Generics, Ident, ImplItem, ImplItemFn, ItemImpl, Token, Type};
 
+use crate::types::last_name;
+
 /// Names of priorities, and of the variants they stand for; `warning` is `warn`.
 const PRIORITIES: [(&str, &str); 8] = [
     ("audit", "Audit"),
@@ -218,16 +220,4 @@ fn parameter_of(ty: &Type) -> syn::Result<Parameter> {
         }
         _ => Parameter::Payload(Box::new(inner.clone()), true),
     })
-}
-
-/// The last name of a path type.
-fn last_name(ty: &Type) -> Option<&Ident> {
-    match ty {
-        Type::Path(path) if path.qself.is_none() => {
-            path.path.segments.last().map(|segment| &segment.ident)
-        }
-        Type::Group(group) => last_name(&group.elem),
-        Type::Paren(paren) => last_name(&paren.elem),
-        _ => None,
-    }
 }

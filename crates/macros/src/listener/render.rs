@@ -4,8 +4,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
-use syn::parse_quote;
 use syn::spanned::Spanned;
+
+use crate::types::shareable;
 
 use super::attribute::Header;
 use super::parse::{Block, Handler, Parameter};
@@ -13,13 +14,7 @@ use super::parse::{Block, Handler, Parameter};
 /// The implementation for a whole block.
 pub(crate) fn listener(header: &Header, block: &Block) -> TokenStream {
     let of = &block.of;
-    let mut generics = block.generics.clone();
-    if generics.type_params().next().is_some() {
-        let clause = generics.make_where_clause();
-        clause
-            .predicates
-            .push(parse_quote!(#of: ::core::marker::Send + ::core::marker::Sync + 'static));
-    }
+    let generics = shareable(of, &block.generics);
     let (parameters, _, clause) = generics.split_for_impl();
     let priorities = block.handlers.iter().map(|handler| {
         let conditions = &handler.conditions;

@@ -2,11 +2,13 @@
 //!
 //! All faults of a type are reported together, each at its own place.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Fields, Ident, Index, Type};
+
+use crate::faults::Faults;
 
 use super::attribute::{ClassName, FieldOptions, NameOptions};
 
@@ -52,39 +54,15 @@ pub(crate) enum Role {
     Skipped,
 }
 
-#[derive(Default)]
-struct Faults(Option<syn::Error>);
-
-impl Faults {
-    fn add(&mut self, span: Span, text: impl std::fmt::Display) {
-        self.push(syn::Error::new(span, text));
-    }
-
-    fn push(&mut self, error: syn::Error) {
-        match &mut self.0 {
-            Some(first) => first.combine(error),
-            None => self.0 = Some(error),
+/// The options, or after a fault such that nothing more is found missing.
+fn take_names(faults: &mut Faults, result: syn::Result<NameOptions>) -> NameOptions {
+    result.unwrap_or_else(|error| {
+        faults.push(error);
+        NameOptions {
+            module: Some(String::new()),
+            ..NameOptions::default()
         }
-    }
-
-    /// The options, or after a fault such that nothing more is found missing.
-    fn take_names(&mut self, result: syn::Result<NameOptions>) -> NameOptions {
-        result.unwrap_or_else(|error| {
-            self.push(error);
-            NameOptions {
-                module: Some(String::new()),
-                ..NameOptions::default()
-            }
-        })
-    }
-
-    /// The value, or its default after the fault is noted.
-    fn take<T: Default>(&mut self, result: syn::Result<T>) -> T {
-        result.unwrap_or_else(|error| {
-            self.push(error);
-            T::default()
-        })
-    }
+    })
 }
 
 impl Subject {
@@ -95,7 +73,7 @@ impl Subject {
             let text = "a remote error has no type parameters: its class is one class";
             faults.add(input.generics.span(), text);
         }
-        let options = faults.take_names(NameOptions::read(&input.attrs, false));
+        let options = take_names(&mut faults, NameOptions::read(&input.attrs, false));
         let mut subject = Self {
             ident: input.ident.clone(),
             exceptions: Vec::new(),
@@ -131,14 +109,12 @@ impl Subject {
                 );
             }
         }
-        match faults.0 {
-            Some(error) => Err(error),
-            None => Ok(subject),
-        }
+        faults.into_result()?;
+        Ok(subject)
     }
 
     fn read_variant(&mut self, variant: &syn::Variant, of: &NameOptions, faults: &mut Faults) {
-        let own = faults.take_names(NameOptions::read(&variant.attrs, true));
+        let own = take_names(faults, NameOptions::read(&variant.attrs, true));
         let catch_all = match (own.other, own.unknown) {
             (None, None) => {
                 let ident = &variant.ident;
