@@ -63,13 +63,13 @@ struct Kept {
 impl Shelf {
     /// The oldest make room.
     fn put(&mut self, kept: Kept) {
-        self.bytes += kept.reply.body().len();
+        self.bytes += kept.reply.message().size();
         self.replies.push_back(kept);
         while self.replies.len() > COUNT || self.bytes > TOTAL_BYTES {
             let Some(oldest) = self.replies.pop_front() else {
                 break;
             };
-            self.bytes -= oldest.reply.body().len();
+            self.bytes -= oldest.reply.message().size();
         }
     }
 
@@ -89,7 +89,7 @@ impl RecentReplies {
         reply: SealedReply,
         now: Instant,
     ) -> bool {
-        if reply.body().len() > LARGEST {
+        if reply.message().size() > LARGEST {
             return false;
         }
         if self.apart_until.is_some_and(|until| until < now) {
