@@ -37,12 +37,12 @@ pub(crate) mod threads;
 
 /// What is done with a delivery.
 pub(crate) trait Work: Send + Sync + Sized + 'static {
-    /// Works on one delivery. Settles it before the first wait. Returns the permit for the next one, or
+    /// Takes one delivery and works on it. Settles it before the first wait. Returns the permit for the next one, or
     /// `None` if it was released because what is left to do needs no bound of its own.
     fn work(
         &self,
         floor: &Arc<Floor<Self>>,
-        received: Received,
+        received: &mut Option<Received>,
         permit: Permit<Self>,
     ) -> impl Future<Output = Option<Permit<Self>>> + Send;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use oslo_messaging_proto::wire::failure::Failure;
+use oslo_messaging_proto::wire::ids::UniqueId;
 use oslo_messaging_proto::wire::reply::{ReplyBody, SealedReply};
 use oslo_messaging_proto::wire::request::Request;
 use tokio::task::AbortHandle;
@@ -21,11 +22,12 @@ use crate::rpc::cancellation::{Cancellation, given_up};
 use crate::rpc::deadline;
 use crate::rpc::dispatcher::{Dispatch, Dispatcher, Found};
 use crate::rpc::failure::with_last_line;
-use crate::rpc::intake::{Accepted, Acknowledge, Admitted, Intake, reply_to};
+use crate::rpc::intake::{Accepted, Acknowledge, Admitted, Intake, Unsettled, reply_to};
 use crate::rpc::panics::caught;
 use crate::rpc::recent::RecentReplies;
 use crate::rpc::replier::{Letter, Replier, ReplyTo};
 use crate::server::executor::Executor;
+use crate::server::lanes::Place;
 use crate::server::permit::Permit;
 use crate::server::threads::Threads;
 use crate::server::{Floor, Received, Work};
@@ -94,29 +96,25 @@ impl<D: Dispatch> Service<D> {
         &self.replier
     }
 
-    /// Runs the method where its server and itself want it to run.
-    async fn run(
+    /// Whether a method runs on a thread, as its server or itself wants.
+    fn is_for_a_thread(&self, found: &Result<Found, Failure>) -> bool {
+        self.executor == Executor::Threading
+            || found.as_ref().is_ok_and(|found| found.info.blocking)
+    }
+
+    /// Runs the method on a thread.
+    async fn run_on_thread(
         &self,
         floor: &Arc<Floor<Self>>,
-        request: Request,
+        mut request: Request,
         found: Result<Found, Failure>,
         deadline: Option<Instant>,
-        span: Span,
+        span: &Span,
     ) -> Option<ReplyBody> {
-        let on_thread = self.executor == Executor::Threading
-            || found.as_ref().is_ok_and(|found| found.info.blocking);
-        if !on_thread {
-            let run = self.run_here(request, found, deadline);
-            if span.is_disabled() {
-                return run.await;
-            }
-            return run.instrument(span).await;
-        }
         let floor = Arc::clone(floor);
-        let job = async move { floor.work.run_here(request, found, deadline).await };
+        let job = async move { floor.work.run_here(&mut request, found, deadline).await };
         let threads = self.threads.get_or_init(|| Threads::new(self.concurrency));
-        // In a box of its own, so that requests that run on no thread have no room for it.
-        match Box::pin(threads.run(job.instrument(span.clone()))).await {
+        match threads.run(job.instrument(span.clone())).await {
             Ok(body) => body,
             Err(lost) => {
                 let _inside = span.enter();
@@ -133,11 +131,11 @@ impl<D: Dispatch> Service<D> {
     /// Runs the method; whatever goes wrong becomes the failure that is sent. Nothing is if nobody wants to answer.
     async fn run_here(
         &self,
-        mut request: Request,
+        request: &mut Request,
         found: Result<Found, Failure>,
         deadline: Option<Instant>,
     ) -> Option<ReplyBody> {
-        let run = caught(self.dispatcher.run(&mut request, found));
+        let run = caught(self.dispatcher.run(request, found));
         match deadline::within(deadline, run).await {
             Ok(Some(body)) => {
                 count(&self.counters.served);
@@ -151,7 +149,7 @@ impl<D: Dispatch> Service<D> {
             Err(failure) => {
                 count(&self.counters.failed);
                 let failure = with_last_line(failure);
-                log(&request, &failure);
+                log(request, &failure);
                 Some(ReplyBody::failure(&failure))
             }
         }
@@ -200,18 +198,24 @@ impl<D: Dispatch> Service<D> {
     }
 }
 
-impl<D: Dispatch> Work for Service<D> {
-    async fn work(
-        &self,
-        floor: &Arc<Floor<Self>>,
-        received: Received,
-        permit: Permit<Self>,
-    ) -> Option<Permit<Self>> {
-        let admitted = match self.accept(floor, received) {
-            Accepted::New(admitted) => admitted,
-            Accepted::Again(replies) => return self.reply_again(replies, permit).await,
-            Accepted::Nothing => return Some(permit),
-        };
+/// A request whose method is about to run. Made outside of the future that holds it: what a future borrows from, or takes out
+/// piece by piece, keeps its room in it for as long as the method runs.
+struct Begun<'a, D: Dispatch> {
+    request: Request,
+    found: Result<Found, Failure>,
+    place: Option<Place<Service<D>>>,
+    unsettled: Option<Unsettled<'a>>,
+    deadline: Option<Instant>,
+    to: Option<ReplyTo>,
+    id: Option<UniqueId>,
+    span: Span,
+    heartbeats: Option<Heartbeats>,
+    cancellation: Option<Cancellation>,
+}
+
+impl<D: Dispatch> Service<D> {
+    /// Tells the caller that its request runs, and how to end it, if it asked for that.
+    fn begin<'a>(&self, floor: &Arc<Floor<Self>>, admitted: Admitted<'a, D>) -> Begun<'a, D> {
         let Admitted {
             request,
             id,
@@ -227,22 +231,80 @@ impl<D: Dispatch> Work for Service<D> {
             method = request.method().ok(),
             msg_id = request.msg_id()
         );
+        let interval = request.heartbeat_interval();
+        let heartbeats = to
+            .as_ref()
+            .zip(interval)
+            .map(|(to, every)| self.heartbeats(floor, to, every));
+        let cancellation = to
+            .as_ref()
+            .filter(|_| request.is_cancellable())
+            .and_then(|to| {
+                let spawn = |offer| floor.spawn(offer);
+                Cancellation::offer(to, &self.replier, &self.transport, spawn)
+            });
+        Begun {
+            id,
+            request,
+            found,
+            place,
+            unsettled,
+            deadline,
+            to,
+            span,
+            heartbeats,
+            cancellation,
+        }
+    }
+}
+
+impl<D: Dispatch> Work for Service<D> {
+    async fn work(
+        &self,
+        floor: &Arc<Floor<Self>>,
+        received: &mut Option<Received>,
+        permit: Permit<Self>,
+    ) -> Option<Permit<Self>> {
+        let Some(received) = received.take() else {
+            return Some(permit);
+        };
+        let admitted = match self.accept(floor, received) {
+            Accepted::New(admitted) => admitted,
+            // Rare, and large: in a box, so that no other request has room for it.
+            Accepted::Again(replies) => {
+                return Box::pin(self.reply_again(replies, permit)).await;
+            }
+            Accepted::Nothing => return Some(permit),
+        };
+        let Begun {
+            mut request,
+            found,
+            place,
+            unsettled,
+            deadline,
+            to,
+            id,
+            span,
+            heartbeats,
+            cancellation,
+        } = self.begin(floor, admitted);
         let body = {
-            let interval = request.heartbeat_interval();
-            let _heartbeats = to
-                .as_ref()
-                .zip(interval)
-                .map(|(to, every)| self.heartbeats(floor, to, every));
-            let cancellation = to
-                .as_ref()
-                .filter(|_| request.is_cancellable())
-                .and_then(|to| {
-                    let spawn = |offer| floor.spawn(offer);
-                    Cancellation::offer(to, &self.replier, &self.transport, spawn)
-                });
+            let (_heartbeats, cancellation) = (heartbeats, cancellation);
+            // The request lives here, and nowhere else, while its handler runs.
+            let run = async {
+                if self.is_for_a_thread(&found) {
+                    let run = self.run_on_thread(floor, request, found, deadline, &span);
+                    return Box::pin(run).await;
+                }
+                let run = self.run_here(&mut request, found, deadline);
+                if span.is_disabled() {
+                    return run.await;
+                }
+                run.instrument(span.clone()).await
+            };
             tokio::select! {
                 biased;
-                body = self.run(floor, request, found, deadline, span.clone()) => body,
+                body = run => body,
                 () = given_up(cancellation.as_ref()) => {
                     debug!(parent: &span, "ended a handler whose caller gave up");
                     count(&self.counters.cancelled);

@@ -58,20 +58,16 @@ impl<W: Work> Floor<W> {
         };
         // In a box of its own: tokio moves what it runs several times, in and out of its task.
         self.spawn(Box::pin(async move {
-            let Some(first) = starting.received.take() else {
-                return;
-            };
-            let floor = &starting.floor;
+            let Starting { floor, received } = &mut starting;
             let mut permit = Permit {
                 floor: Arc::clone(floor),
                 spent: false,
             };
-            let mut received = first;
             while let Some(back) = floor.work.work(floor, received, permit).await {
                 // A driver and a handler that never wait must not keep the thread from others.
                 consume_budget().await;
                 match back.exchange() {
-                    Some((again, next)) => (permit, received) = (again, next),
+                    Some((again, next)) => (permit, *received) = (again, Some(next)),
                     None => return,
                 }
             }

@@ -293,9 +293,8 @@ impl Publisher {
             .prepare(session, &parcel.address.exchange)
             .await?;
         if self.is_kept(parcel.entity) {
-            self.exchanges
-                .declare_queue(session, &parcel.address)
-                .await?;
+            // Large: in a box, so that messages of other kinds have no room for it.
+            Box::pin(self.exchanges.declare_queue(session, &parcel.address)).await?;
         }
         if !way.alone {
             let window = match parcel.lane() {
@@ -308,8 +307,12 @@ impl Publisher {
                 Some(lane) => lane,
                 None => Box::pin(self.lane(parcel.lane(), session)).await?,
             };
-            wait_while_blocked(session, lane.blocked.clone()).await;
-            self.wait_while_silent(session).await;
+            if lane.blocked.borrow().is_some() {
+                Box::pin(wait_while_blocked(session, lane.blocked.clone())).await;
+            }
+            if self.is_too_silent() {
+                Box::pin(self.wait_while_silent(session)).await;
+            }
             let _waiting = lane.expect();
             let taken = self.publish(&lane.channel, parcel, way).await;
             if let (Some(window), Ok(_)) = (window, &taken) {
@@ -339,14 +342,16 @@ impl Publisher {
         taken
     }
 
-    /// Holds a message back while nothing comes on the connection although much is owed: until something does, or the
-    /// connection is over.
+    /// Whether nothing comes on the connection although much is owed.
+    fn is_too_silent(&self) -> bool {
+        self.pulse.is_silent() && self.pulse.unconfirmed() >= MOST_IN_SILENCE
+    }
+
+    /// Holds a message back until something comes on the connection, or it is over.
     async fn wait_while_silent(&self, session: &Session) {
-        if self.pulse.is_silent() && self.pulse.unconfirmed() >= MOST_IN_SILENCE {
-            tokio::select! {
-                () = self.pulse.until_heard() => {}
-                _ = session.connection.closed() => {}
-            }
+        tokio::select! {
+            () = self.pulse.until_heard() => {}
+            _ = session.connection.closed() => {}
         }
     }
 
