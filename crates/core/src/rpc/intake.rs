@@ -94,6 +94,11 @@ impl Intake {
         }
     }
 
+    /// Whether a request is acknowledged because the bus has its reply: then that must outlive this server and the bus.
+    pub(crate) fn promises_reply(&self) -> bool {
+        self.acknowledge == Acknowledge::After
+    }
+
     /// Keeps the delivery until its request is done, or acknowledges it now.
     fn take(&self, delivery: Delivery, request: &Request) -> Option<Unsettled<'_>> {
         if self.acknowledge == Acknowledge::Before {

@@ -176,7 +176,7 @@ impl<D: Dispatch> Service<D> {
         join_all(others).await;
         let letter = Letter {
             reply: last.renew(unique_id()),
-            kept: true,
+            kept: !self.intake.promises_reply(),
             at: Instant::now(),
         };
         self.replier.reply(&to, letter, permit, || {}).await
@@ -330,7 +330,7 @@ impl<D: Dispatch> Work for Service<D> {
             if let Some(queue) = recent.moved_to(id) {
                 to = ReplyTo::new(&queue, to.msg_id());
             }
-            kept = recent.keep(id, to.queue(), reply.clone(), at);
+            kept = recent.keep(id, to.queue(), reply.clone(), at) && !self.intake.promises_reply();
         }
         self.replier
             .reply(&to, Letter { reply, kept, at }, permit, settle)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use oslo_messaging_core::driver::{Capabilities, ListenerEvent};
 use oslo_messaging_core::error::ErrorKind;
+use oslo_messaging_core::rpc::Acknowledge;
 use oslo_messaging_proto::json::value::Value;
 use tokio::time::{Instant, sleep};
 
@@ -199,6 +200,26 @@ async fn a_reply_has_to_outlive_the_broker_only_if_its_server_does_not_keep_it()
     let beat = driver.next_sent().await;
     assert_eq!(beat.message().get("ending"), Some(&Value::Bool(false)));
     assert!(!beat.persistent);
+}
+
+/// The request is acknowledged because the bus has the reply; nobody would have either after a restart of both.
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_stands_for_its_request_has_to_outlive_the_broker() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let desk = Desk::new();
+    let server = builder(&driver).acknowledge(Acknowledge::After);
+    let server = server.endpoint(Methods::new(&desk)).start().await;
+    let _server = server.expect("a server");
+    let ids = format!(
+        r#""_msg_id": "m1", "_reply_q": "reply_x", "_unique_id": "{}""#,
+        "0f".repeat(16)
+    );
+    driver.deliver(request(
+        "echo",
+        &format!(r#""args": {{"value": 7}}, {ids}"#),
+    ));
+    assert!(driver.next_sent().await.persistent);
 }
 
 #[tokio::test(start_paused = true)]
