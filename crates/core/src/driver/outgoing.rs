@@ -40,9 +40,10 @@ pub struct Outgoing<'a> {
     /// [`Interrupted`](crate::error::ErrorKind::Interrupted) instead of sending it again: the sender has ways of its own to
     /// find out whether it arrived.
     pub tell_unconfirmed: bool,
-    /// Whether the bus must still have the message after it was restarted; true unless set otherwise. A message whose sender
-    /// has it as well, or of which another one comes soon, need not be written to a disk: it may be gone after a restart,
-    /// even though the bus had taken it. A bus that makes no such difference takes no notice.
+    /// Whether the bus must still have the message after it was restarted; true unless set otherwise, but false for fanouts. A
+    /// message whose sender has it as well, or of which another one comes soon, need not be written to a disk: it may be
+    /// gone after a restart, even though the bus had taken it. Nor need one that each of many queues would write for
+    /// itself. A bus that makes no such difference takes no notice.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -51,12 +52,15 @@ pub struct Outgoing<'a> {
     /// let mut sign = Outgoing::new(Destination::Reply { queue: "reply_1" }, Bytes::from_static(b"{}"));
     /// assert!(sign.persistent);
     /// sign.persistent = false;
+    /// let fanout = Outgoing::new(Destination::Fanout { topic: "agents" }, Bytes::from_static(b"{}"));
+    /// assert!(!fanout.persistent);
     /// ```
     pub persistent: bool,
 }
 
 impl<'a> Outgoing<'a> {
-    /// A message without deadline and expiry, not mandatory, retried for ever, to be kept over a restart of the bus.
+    /// A message without deadline and expiry, not mandatory, retried for ever, to be kept over a restart of the bus unless it is a
+    /// fanout.
     pub fn new(destination: Destination<'a>, body: impl Into<Body>) -> Self {
         Self {
             destination,
@@ -66,7 +70,7 @@ impl<'a> Outgoing<'a> {
             mandatory: false,
             retry: Retry::Forever,
             tell_unconfirmed: false,
-            persistent: true,
+            persistent: !matches!(destination, Destination::Fanout { .. }),
         }
     }
 }

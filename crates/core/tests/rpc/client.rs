@@ -360,8 +360,8 @@ async fn prepare_inherits_sets_and_clears() {
     let sent = driver.next_sent().await;
     assert_eq!(sent.to, "topic t");
     assert_eq!(
-        (sent.mandatory, sent.retry, sent.expires),
-        (true, Retry::Times(2), None)
+        (sent.mandatory, sent.persistent, sent.retry, sent.expires),
+        (true, true, Retry::Times(2), None)
     );
     let message = sent.message();
     assert!(message.get("namespace").is_none() && message.get("version").is_none());
@@ -380,9 +380,9 @@ async fn prepare_inherits_sets_and_clears() {
         .unwrap();
     let sent = driver.next_sent().await;
     assert_eq!(
-        (sent.to.as_str(), sent.mandatory),
-        ("fanout t", false),
-        "fanout wins over server, never mandatory"
+        (sent.to.as_str(), sent.mandatory, sent.persistent),
+        ("fanout t", false, false),
+        "fanout wins over server, never mandatory, not written by each of its queues"
     );
     assert_eq!(
         base.prepare().topic("other").target().topic_name(),
