@@ -56,6 +56,19 @@ pub struct Outgoing<'a> {
     /// assert!(!fanout.persistent);
     /// ```
     pub persistent: bool,
+    /// Small, of use only now, and sent again by whoever needs it, such as a sign of life or a question who is still there:
+    /// false unless set otherwise. It goes ahead of what waits to be sent, if the bus has a way for that; the bus need not say
+    /// that it took it; and it does not wait for receivers that may be on their way back.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use oslo_messaging_core::driver::{Destination, Outgoing};
+    ///
+    /// let mut sign = Outgoing::new(Destination::Reply { queue: "reply_1" }, Bytes::from_static(b"{}"));
+    /// assert!(!sign.urgent);
+    /// sign.urgent = true;
+    /// ```
+    pub urgent: bool,
 }
 
 impl<'a> Outgoing<'a> {
@@ -71,6 +84,7 @@ impl<'a> Outgoing<'a> {
             retry: Retry::Forever,
             tell_unconfirmed: false,
             persistent: !matches!(destination, Destination::Fanout { .. }),
+            urgent: false,
         }
     }
 }
@@ -87,6 +101,7 @@ impl fmt::Debug for Outgoing<'_> {
             .field("retry", &self.retry)
             .field("tell_unconfirmed", &self.tell_unconfirmed)
             .field("persistent", &self.persistent)
+            .field("urgent", &self.urgent)
             .finish()
     }
 }

@@ -320,6 +320,8 @@ impl Call<'_> {
         };
         let mut message = Outgoing::new(whom.destination(), body);
         message.deadline = Some(until);
+        // It is asked again, for servers that are not back yet.
+        message.urgent = true;
         if let Whom::One { .. } = whom {
             // Its queue may outlive everybody who asks.
             message.expires = Some(self.deadline.saturating_duration_since(Instant::now()));

@@ -16,7 +16,7 @@ use oslo_messaging_amqp::{
     Table,
 };
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use crate::connection::Session;
@@ -39,8 +39,10 @@ pub(crate) struct Canary {
 struct State {
     /// The connection it was last looked for on.
     seen: u64,
-    /// The connection on which it was found missing last.
+    /// The connection on which it was found missing last,
     missing: u64,
+    /// and when that was.
+    missing_at: Option<Instant>,
     /// The connection on which it had nothing to tell last: it had not been there before, or was not seen in time.
     mute: u64,
     placed: bool,
@@ -91,6 +93,7 @@ impl Canary {
             Ok((channel, missing)) => {
                 if missing {
                     state.missing = session.generation;
+                    state.missing_at = Some(Instant::now());
                 }
                 if !placed {
                     state.mute = session.generation;
@@ -142,6 +145,26 @@ impl Canary {
     pub(crate) async fn tells(&self, generation: u64, session: &Session) -> bool {
         let state = self.state.lock().await;
         !state.refused && state.seen >= session.generation && state.mute <= generation
+    }
+
+    /// Whether the broker lost transient queues after `since`, asked on a connection that may be another one than the
+    /// subscriptions', and before them. `None` if nobody can tell.
+    pub(crate) async fn lost_since(
+        &self,
+        since: Option<Instant>,
+        session: &Session,
+    ) -> Option<bool> {
+        // Nobody puts it back meanwhile.
+        let state = self.state.lock().await;
+        if state.refused || !state.placed {
+            return None;
+        }
+        let missed = |at| since.is_none_or(|since| since <= at);
+        if state.missing_at.is_some_and(missed) {
+            return Some(true);
+        }
+        let there = timeout(LIMIT, exists(&session.connection, &self.name)).await;
+        there.ok()?.ok().map(|there| !there)
     }
 
     /// Takes it away, as far as the broker answers within `limit`.

@@ -23,7 +23,7 @@ pub(crate) struct Census {
     /// What is known of the broker.
     pub(crate) facts: Arc<Facts>,
     /// Tells whether the broker lost its transient queues.
-    pub(crate) canary: Canary,
+    pub(crate) canary: Arc<Canary>,
     /// Where subscriptions ask whether they are still in force.
     pub(crate) desk: Desk,
     /// Where news goes.
@@ -46,7 +46,7 @@ impl Census {
             consumers: AtomicUsize::new(0),
             faults: Mutex::default(),
             facts,
-            canary: Canary::new(),
+            canary: Arc::new(Canary::new()),
             desk: Desk::new(),
             events,
             pulse,

@@ -98,20 +98,17 @@ impl RabbitDriver {
         let (publishing, consuming) = (Arc::new(link(Role::Publish)), link(Role::Consume));
         let exchange = control_exchange.to_owned();
         let wire = config.wire;
-        let consumers = Consumers::new(
-            consuming,
-            Arc::clone(&config),
-            exchange.clone(),
-            Census::new(
-                Arc::clone(&facts),
-                events.clone(),
-                Arc::clone(&pulse),
-                Arc::clone(&publishing),
-            ),
+        let census = Census::new(
+            Arc::clone(&facts),
+            events.clone(),
+            Arc::clone(&pulse),
+            Arc::clone(&publishing),
         );
+        let canary = Arc::clone(&census.canary);
+        let consumers = Consumers::new(consuming, Arc::clone(&config), exchange.clone(), census);
         let plain = (wire == Wire::Plain).then(|| Plain::new(consumers.shared_link()));
         Ok(Self {
-            publisher: Publisher::new(publishing, config, exchange, facts, pulse),
+            publisher: Publisher::new(publishing, config, exchange, facts, pulse, &canary),
             consumers,
             plain,
             events,

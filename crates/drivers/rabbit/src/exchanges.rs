@@ -10,6 +10,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::address::{Address, Exchange};
+use crate::canary::Canary;
 use crate::config::RabbitConfig;
 use crate::connection::Session;
 use crate::declare::{SetupFault, Variant, declare_all, exchange_exists};
@@ -17,8 +18,9 @@ use crate::facts::Facts;
 use crate::lock::lock;
 use crate::topology::{ExchangeSpec, published_exchange, published_queue};
 
-/// After the broker lost a fanout exchange, servers get so long to bind their queues to it again, at least half of it.
-const REGROUP: Duration = Duration::from_millis(1500);
+/// After the broker lost a fanout exchange, or may have, servers get so long to bind their queues to it again, at least half
+/// of it: a closed port is tried again within a second.
+const REGROUP: Duration = Duration::from_secs(2);
 
 /// After an exchange vanished, for so long the bindings that went with it are made again where they are missed.
 const REBINDING: Duration = Duration::from_secs(600);
@@ -32,7 +34,9 @@ const MAX_DECLARED: usize = 10_000;
 pub(crate) struct Exchanges {
     config: Arc<RabbitConfig>,
     facts: Arc<Facts>,
+    canary: Arc<Canary>,
     declared: Mutex<Declared>,
+    era: Mutex<Era>,
     declaring: AsyncMutex<Option<(u64, Channel)>>,
     declaring_queues: AsyncMutex<()>,
     vanished: Mutex<Vanished>,
@@ -48,6 +52,25 @@ struct Declared {
     generation: u64,
     names: HashSet<String>,
     queues: HashMap<String, HashSet<String>>,
+}
+
+/// Since when the connection in force is known, and the one before.
+#[derive(Default)]
+struct Era {
+    generation: u64,
+    since: Option<Instant>,
+    before: Option<Instant>,
+}
+
+impl Era {
+    /// When there was a former connection; what the broker lost since may be missed on this one.
+    fn former(&mut self, session: &Session) -> Option<Instant> {
+        if self.generation != session.generation {
+            (self.generation, self.before) = (session.generation, self.since);
+            self.since = Some(Instant::now());
+        }
+        self.before
+    }
 }
 
 impl Declared {
@@ -73,11 +96,17 @@ struct Vanished {
 
 impl Exchanges {
     /// Nothing is known yet.
-    pub(crate) fn new(config: &Arc<RabbitConfig>, facts: &Arc<Facts>) -> Self {
+    pub(crate) fn new(
+        config: &Arc<RabbitConfig>,
+        facts: &Arc<Facts>,
+        canary: &Arc<Canary>,
+    ) -> Self {
         Self {
             config: Arc::clone(config),
             facts: Arc::clone(facts),
+            canary: Arc::clone(canary),
             declared: Mutex::default(),
+            era: Mutex::default(),
             declaring: AsyncMutex::default(),
             declaring_queues: AsyncMutex::default(),
             vanished: Mutex::default(),
@@ -112,21 +141,19 @@ impl Exchanges {
             .insert(exchange.to_owned(), Instant::now());
     }
 
-    /// Declares the exchange if need be, and waits a moment where servers have to find it first.
+    /// Declares the exchange if need be, and waits a moment where servers have to find it first, unless the message is
+    /// urgent.
     pub(crate) async fn prepare(
         &self,
         session: &Session,
         exchange: &Exchange<'_>,
+        urgent: bool,
     ) -> Result<(), AmqpError> {
         let is_fanout = matches!(exchange, Exchange::Fanout(_));
         if !self.is_declared(session, exchange)
             && let Some(spec) = published_exchange(self.facts.layout(&self.config), exchange)
         {
-            // On the first connection nobody can have lost anything.
-            if is_fanout
-                && session.generation > 1
-                && !Box::pin(exchange_exists(&session.connection, &spec.name)).await?
-            {
+            if is_fanout && Box::pin(self.may_be_unbound(session, &spec)).await? {
                 let half = REGROUP / 2;
                 let until = Instant::now() + half + half.mul_f64(fastrand::f64());
                 let mut held = lock(&self.held);
@@ -136,13 +163,34 @@ impl Exchanges {
             // Rare, and large: on the heap it makes no other send larger.
             Box::pin(self.declare(session, &spec)).await?;
         }
-        let held = is_fanout
+        let held = (is_fanout && !urgent)
             .then(|| lock(&self.held).get(exchange.name()).copied())
             .flatten();
         if let Some(until) = held {
             sleep_until(until).await;
         }
         Ok(())
+    }
+
+    /// Whether servers that are not back yet may have lost their bindings to a fanout exchange with the broker. That it is
+    /// there says nothing: whoever was back first, one server of many, declared it again.
+    async fn may_be_unbound(
+        &self,
+        session: &Session,
+        exchange: &ExchangeSpec,
+    ) -> Result<bool, AmqpError> {
+        let former = lock(&self.era).former(session);
+        // On the first connection nobody can have lost anything.
+        if session.generation <= 1 {
+            return Ok(false);
+        }
+        if !exchange_exists(&session.connection, &exchange.name).await? {
+            return Ok(true);
+        }
+        // A durable one has its bindings still. Where nobody knows, they may be gone.
+        let lost =
+            !exchange.durable && self.canary.lost_since(former, session).await != Some(false);
+        Ok(lost)
     }
 
     /// With an exchange its bindings vanish, and nobody tells the servers: until they look, whoever sends to one of them

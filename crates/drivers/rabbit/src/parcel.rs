@@ -29,6 +29,8 @@ pub(crate) struct Parcel<'a> {
     pub(crate) tell_unconfirmed: bool,
     /// The broker must keep it over a restart.
     pub(crate) persistent: bool,
+    /// It waits for nobody who may be on the way.
+    pub(crate) urgent: bool,
 }
 
 /// How a message is published this time.

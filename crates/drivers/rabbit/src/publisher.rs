@@ -19,6 +19,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::address::{Address, address, plain_address};
+use crate::canary::Canary;
 use crate::config::{RabbitConfig, Wire};
 use crate::connection::{Link, Patience, Session};
 use crate::error::{
@@ -68,11 +69,12 @@ impl Publisher {
         control_exchange: String,
         facts: Arc<Facts>,
         pulse: Arc<Pulse>,
+        canary: &Arc<Canary>,
     ) -> Self {
         let wrappings = Wrappings::new(config.kombu_compression);
         Self {
             limit: AtomicUsize::new(config.max_message_size as usize),
-            exchanges: Exchanges::new(&config, &facts),
+            exchanges: Exchanges::new(&config, &facts, canary),
             facts,
             pulse,
             windows: Windows::default(),
@@ -155,6 +157,7 @@ impl Publisher {
             expiration: message.expires.map(milliseconds),
             tell_unconfirmed: message.tell_unconfirmed,
             persistent: message.persistent,
+            urgent: message.urgent,
         })
     }
 
@@ -290,7 +293,7 @@ impl Publisher {
         way: Way,
     ) -> Result<Confirmation, Failed> {
         self.exchanges
-            .prepare(session, &parcel.address.exchange)
+            .prepare(session, &parcel.address.exchange, parcel.urgent)
             .await?;
         if self.is_kept(parcel.entity) {
             // Large: in a box, so that messages of other kinds have no room for it.

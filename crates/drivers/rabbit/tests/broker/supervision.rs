@@ -13,7 +13,7 @@ use oslo_messaging_testkit::rabbit::erlang_binary;
 use oslo_messaging_testkit::rabbit::node::Node;
 use oslo_messaging_testkit::rabbit::vhost::Vhost;
 use oslo_messaging_testkit::rabbit::vhost_or_skip;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::support::*;
 
@@ -463,5 +463,58 @@ async fn a_fanout_waits_for_servers_that_lost_its_exchange_with_the_broker() {
         .wait_for_queue("listener", |queue| queue.messages == 3)
         .await
         .unwrap();
+    within(client.close()).await;
+}
+
+#[tokio::test]
+async fn a_fanout_waits_for_the_second_server_where_the_first_has_its_exchange_again() {
+    let Some(vhost) = vhost_or_skip("a_fanout_waits_for_the_second_server").await else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let client = driver(&vhost.url_through(proxy.port()));
+    let (server, channel) = raw(&vhost).await;
+    for name in ["first", "second"] {
+        let queue = amqp::QueueDeclare {
+            name,
+            durable: true,
+            ..Default::default()
+        };
+        within(channel.queue_declare(&queue)).await.unwrap();
+    }
+    let bind = async |queue| {
+        let channel = server.open_channel().await.unwrap();
+        let none = amqp::Table::new();
+        let bound = channel.queue_bind(queue, "topic-a_fanout", "topic-a", &none);
+        bound.await.unwrap();
+    };
+    let to = Destination::Fanout { topic: "topic-a" };
+    send(&client, message(to, "to nobody")).await.unwrap();
+    // As after a restart: exchange and bindings are gone, and one server is back before the client.
+    proxy.refuse(true).await.unwrap();
+    proxy.cut();
+    proxy
+        .wait_for_connections(|count| *count == 0)
+        .await
+        .unwrap();
+    vhost.delete_exchange("topic-a_fanout").await.unwrap();
+    let exchange = amqp::ExchangeDeclare {
+        name: "topic-a_fanout",
+        kind: "fanout",
+        auto_delete: true,
+        ..Default::default()
+    };
+    within(channel.exchange_declare(&exchange)).await.unwrap();
+    within(bind("first")).await;
+    proxy.refuse(false).await.unwrap();
+    let mut sent = std::pin::pin!(send(&client, message(to, "held")));
+    let at_once = timeout(Duration::from_millis(500), &mut sent).await;
+    assert!(at_once.is_err(), "the second server is not back yet");
+    within(bind("second")).await;
+    sent.await.unwrap();
+    for queue in ["first", "second"] {
+        let heard = vhost.wait_for_queue(queue, |queue| queue.messages == 1);
+        heard.await.unwrap();
+    }
     within(client.close()).await;
 }
