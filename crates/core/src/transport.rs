@@ -295,6 +295,13 @@ impl Transport {
         Ok(replies)
     }
 
+    /// The reply listener, if it is started and lives.
+    pub(crate) fn replies_at_hand(&self) -> Option<Arc<Replies>> {
+        let cell = lock(&self.inner.replies);
+        let replies = cell.get().filter(|replies| !replies.is_dead());
+        replies.map(Arc::clone)
+    }
+
     fn no_reply_queue(&self) -> Error {
         let error = Error::new(
             ErrorKind::Timeout,

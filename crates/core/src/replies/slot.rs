@@ -48,7 +48,7 @@ struct State {
     astray: bool,
     sent_at: Option<Instant>,
     /// Where the server that runs the request can be told that nobody waits any more.
-    control_queue: Option<String>,
+    control_queue: Option<Box<str>>,
     waker: Option<Waker>,
 }
 
@@ -64,11 +64,11 @@ impl Slot {
 
     /// Notes where the call can be cancelled.
     pub(crate) fn note_taken(&self, control_queue: &str) {
-        self.lock().control_queue = Some(control_queue.to_owned());
+        self.lock().control_queue = Some(control_queue.into());
     }
 
     /// Where the call can be cancelled, if a server runs it that told.
-    pub(crate) fn taken_at(&self) -> Option<String> {
+    pub(crate) fn taken_at(&self) -> Option<Box<str>> {
         self.lock().control_queue.take()
     }
 

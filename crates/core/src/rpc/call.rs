@@ -4,13 +4,14 @@
 //! come before the confirmation. Dropping the call gives its place up.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use oslo_messaging_proto::state::calls::{Outcome, TimedOut};
+use oslo_messaging_proto::wire::body::Body;
 use oslo_messaging_proto::wire::ids::{MsgId, UniqueId};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
@@ -19,8 +20,8 @@ use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replies::doubts::{Asked, Whom};
 use crate::replies::slot::{Ending, Signal, Slot};
-use crate::replies::{Registered, Replies};
 use crate::rpc::again::Question;
+use crate::rpc::place::Place;
 
 /// Servers get this long to come back, and to send the replies they have, before a request that may be lost is sent again;
 /// half of it is jitter. Sent too early, it could run a second time at another server of its topic.
@@ -41,20 +42,18 @@ const REOFFER_SLOWEST: Duration = Duration::from_secs(1);
 /// One call that has its place and its encoded request.
 pub(crate) struct Call<'a> {
     pub(crate) driver: &'a dyn Driver,
-    pub(crate) replies: &'a Replies,
-    pub(crate) id: MsgId,
+    pub(crate) place: Place,
     pub(crate) unique_id: UniqueId,
-    pub(crate) request: Outgoing<'a>,
-    /// The reply queue the request names.
-    pub(crate) reply_queue: Arc<str>,
-    pub(crate) started: Instant,
-    pub(crate) deadline: Instant,
+    pub(crate) destination: Destination<'a>,
+    /// The request.
+    pub(crate) body: Body,
+    pub(crate) retry: Retry,
+    /// Whether the call fails if no queue takes the request.
+    pub(crate) mandatory: bool,
     /// Whether the request may be sent again after the bus lost its queues.
     pub(crate) resend: bool,
     /// Whether the bus can tell that nobody would get a message.
     pub(crate) can_return: bool,
-    /// Whether the server is told when the caller gives up.
-    pub(crate) cancellable: bool,
 }
 
 /// Why one round of sending and waiting ended.
@@ -71,67 +70,63 @@ enum Round {
     Unsent(Option<Error>),
 }
 
-/// Gives the place up when the call ends, however it ends.
-struct Place<'a> {
-    replies: &'a Replies,
-    id: MsgId,
-    taken: bool,
-    /// Whoever runs the call may be told, through this.
-    cancel: Option<&'a Slot>,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if self.taken {
-            self.replies.forget(self.id);
-        }
-        if let Some(slot) = self.cancel {
-            self.replies.cancel(self.id, slot);
-        }
-    }
-}
-
-impl Call<'_> {
+impl<'a> Call<'a> {
     /// Sends the request and waits for the outcome.
-    pub(crate) async fn run(&self, monitor: Option<Duration>) -> Result<Outcome> {
-        let registered = self
-            .replies
-            .register(self.id, self.started, self.deadline, monitor)?;
-        let mut place = Place {
-            replies: self.replies,
-            id: self.id,
-            taken: true,
-            cancel: self.cancellable.then_some(&*registered.slot),
-        };
-        let ending = self.follow(&registered).await?;
-        // Whoever left the outcome has taken the call out already.
-        place.taken = false;
-        if let Ending::Reply(_) = ending {
-            place.cancel = None;
-        }
-        match ending {
-            Ending::Reply(outcome) => Ok(outcome),
-            Ending::TimedOut(which) => Err(self.timed_out(Some(which), None)),
-            Ending::Failed(error) => Err(error),
+    ///
+    /// Futures of calls that wait are what a client's memory goes to. So this is no `async fn`, which would have room for the
+    /// call twice, and what follows where neither reply nor deadline ends the call is in a box.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "that has room for its argument twice"
+    )]
+    pub(crate) fn run(mut self) -> impl Future<Output = Result<Outcome>> + Send + use<'a> {
+        async move {
+            let mut send = Some(self.driver.send(self.request()));
+            let round = poll_fn(|cx| poll_round(&self.place.slot, &mut send, cx)).await;
+            drop(send);
+            let ending = match round {
+                Round::Ended(ending) => ending,
+                round => Box::pin(self.follow(round)).await?,
+            };
+            self.place.note_end(&ending);
+            match ending {
+                Ending::Reply(outcome) => Ok(outcome),
+                Ending::TimedOut(which) => Err(self.timed_out(Some(which), None)),
+                Ending::Failed(error) => Err(error),
+            }
         }
     }
 
-    async fn follow(&self, registered: &Registered) -> Result<Ending> {
-        let slot = &registered.slot;
-        let mut request = self.request.clone();
+    /// The call's id.
+    pub(crate) fn id(&self) -> MsgId {
+        self.place.id
+    }
+
+    /// The request as it is sent first.
+    ///
+    /// A server's queue may be missing for a moment: not there yet, deleted, or lost by the bus. So the bus is asked to tell,
+    /// and the request is offered again instead of vanishing, until the call's time is up.
+    fn request(&self) -> Outgoing<'a> {
+        let mut request = Outgoing::new(self.destination, self.body.clone());
+        let place = &self.place;
+        request.deadline = Some(place.deadline);
+        request.expires = Some(place.deadline.saturating_duration_since(place.started));
+        request.retry = self.retry;
+        request.mandatory = self.mandatory || self.may_insist();
         request.tell_unconfirmed = self.may_resend();
-        let mut reply_queue = Arc::clone(&self.reply_queue);
-        self.readdress(&mut request, &mut reply_queue, &registered.address)?;
-        // A server's queue may be missing for a moment: not there yet, deleted, or lost by the bus. So the bus is asked
-        // to tell, and the request is offered again instead of vanishing, until the call's time is up.
+        request
+    }
+
+    /// What is done until the call ends, if the first round did not end it.
+    async fn follow(&self, mut round: Round) -> Result<Ending> {
+        let slot = &*self.place.slot;
+        let mut request = self.request();
+        let mut reply_queue = Arc::clone(&self.place.reply_queue);
         let insist = self.may_insist();
         let mut pause = REOFFER_FIRST;
         let mut doubted = false;
         loop {
-            request.mandatory = self.request.mandatory || insist;
-            let sending = self.driver.send(request.clone());
-            let mut round = self.round(slot, Some(sending)).await;
-            let round = loop {
+            let met = loop {
                 round = match round {
                     // Its server may give it once more, sooner than the bus, or when the bus cannot. Nothing else is done: the
                     // request is where it was, and may run still.
@@ -146,22 +141,22 @@ impl Call<'_> {
                             round = self.wait(slot) => round,
                             () = self.ask_twice() => return Err(self.lost()),
                         };
-                        let address = self.replies.address();
-                        self.readdress(&mut request, &mut reply_queue, &address)?;
+                        let address = self.place.replies.address();
+                        self.readdress(&mut request, &mut reply_queue, address)?;
                         round
                     }
                     round => break round,
                 };
             };
-            match round {
+            match met {
                 Round::Ended(ending) => return Ok(ending),
                 Round::Lost | Round::Emptied | Round::Astray => {
                     if !self.may_resend() {
                         return Err(self.lost());
                     }
                     debug!("sending a request again whose queue the broker lost");
-                    let address = self.replies.address();
-                    self.readdress(&mut request, &mut reply_queue, &address)?;
+                    let address = self.place.replies.address();
+                    self.readdress(&mut request, &mut reply_queue, address)?;
                     pause = REOFFER_FIRST;
                     // Whoever ran it may have its reply still.
                     tokio::select! {
@@ -199,15 +194,24 @@ impl Call<'_> {
                     doubted = self.may_have_run_anywhere();
                 }
                 // The driver's own time is up with the call's.
-                Round::SendFailed(error) if Instant::now() >= self.deadline => {
+                Round::SendFailed(error) if Instant::now() >= self.place.deadline => {
                     return Err(self.timed_out(None, Some(error)));
                 }
                 Round::SendFailed(error) => return Err(error),
                 Round::Unsent(cause) => return Err(self.timed_out(None, cause)),
             }
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let left = self.left();
             request.expires = Some(left.max(Duration::from_millis(1)));
+            round = self
+                .round(slot, Some(self.driver.send(request.clone())))
+                .await;
         }
+    }
+
+    fn left(&self) -> Duration {
+        self.place
+            .deadline
+            .saturating_duration_since(Instant::now())
     }
 
     /// Makes the request name the reply queue in force; all its ids stay, so that it does not run twice.
@@ -215,33 +219,33 @@ impl Call<'_> {
         &self,
         request: &mut Outgoing<'_>,
         named: &mut Arc<str>,
-        address: &Arc<str>,
+        address: Arc<str>,
     ) -> Result<()> {
-        if *named != *address {
-            let body = with_reply_queue(&request.body, self.id, named, address);
+        if *named != address {
+            let body = with_reply_queue(&request.body, self.place.id, named, &address);
             request.body = body.ok_or_else(|| self.lost())?.into();
-            *named = Arc::clone(address);
+            *named = address;
         }
         Ok(())
     }
 
     /// Whether an unroutable request may be offered again without the caller being told.
     fn may_insist(&self) -> bool {
-        self.can_return && !self.request.mandatory && self.may_resend()
+        self.can_return && !self.mandatory && self.may_resend()
     }
 
     fn may_resend(&self) -> bool {
-        self.resend && self.request.retry != Retry::Never
+        self.resend && self.retry != Retry::Never
     }
 
     /// Whether any server of the topic may have run the request.
     fn may_have_run_anywhere(&self) -> bool {
-        matches!(self.request.destination, Destination::Topic { .. })
+        matches!(self.destination, Destination::Topic { .. })
     }
 
     /// Whether only the server that took the request knows that it did, and the call may go on waiting for it.
     fn is_answered_where_it_ran(&self) -> bool {
-        self.may_resend() && !matches!(self.request.destination, Destination::Server { .. })
+        self.may_resend() && !matches!(self.destination, Destination::Server { .. })
     }
 
     /// Sends, if there is something to send, and waits, both at the same time.
@@ -270,7 +274,7 @@ impl Call<'_> {
     async fn ask_again_and_again(&self) -> Infallible {
         let mut wait = RESEND_GRACE;
         loop {
-            let whom = Whom::of(self.request.destination);
+            let whom = Whom::of(self.destination);
             Box::pin(self.ask_and_wait(whom, wait)).await;
             wait = wait.saturating_mul(2);
         }
@@ -285,7 +289,7 @@ impl Call<'_> {
     /// Asks the servers of the topic for the reply, and waits so long for it to come. One that is alone is not asked: it is
     /// sent the request again, which it knows.
     fn ask_for_reply(&self, wait: Duration) -> BoxFuture<'_, ()> {
-        let all = Whom::of(self.request.destination).filter(|whom| matches!(whom, Whom::All(_)));
+        let all = Whom::of(self.destination).filter(|whom| matches!(whom, Whom::All(_)));
         // Rare, and large: on the heap it makes no other call larger.
         Box::pin(self.ask_and_wait(all, wait))
     }
@@ -295,9 +299,9 @@ impl Call<'_> {
         let pause = jittered(2 * NOTICE).min(wait / 4);
         let asked = || Asked {
             request: self.unique_id.to_string(),
-            msg_id: self.id.to_string(),
+            msg_id: self.place.id.to_string(),
         };
-        let doubt = whom.map(|whom| self.replies.doubt(whom, asked()));
+        let doubt = whom.map(|whom| self.place.replies.doubt(whom, asked()));
         sleep(pause).await;
         // The first to wake asks for all.
         if let Some(doubt) = doubt
@@ -313,7 +317,7 @@ impl Call<'_> {
     async fn ask(&self, whom: &Whom, requests: Vec<Asked>, until: Instant) {
         let question = Question {
             requests,
-            reply_q: self.replies.address().to_string(),
+            reply_q: self.place.replies.address().to_string(),
         };
         let Ok(body) = question.encode() else {
             return;
@@ -324,7 +328,7 @@ impl Call<'_> {
         message.urgent = true;
         if let Whom::One { .. } = whom {
             // Its queue may outlive everybody who asks.
-            message.expires = Some(self.deadline.saturating_duration_since(Instant::now()));
+            message.expires = Some(self.left());
         }
         if let Err(error) = self.driver.send(message).await {
             debug!(%error, "nobody was asked for replies that may be lost");
@@ -333,7 +337,7 @@ impl Call<'_> {
 
     /// How long a reply that may be lost is waited for: a call that took long so far may take long still.
     fn as_long_again(&self) -> Duration {
-        RESEND_GRACE.max(Instant::now().saturating_duration_since(self.started))
+        RESEND_GRACE.max(Instant::now().saturating_duration_since(self.place.started))
     }
 
     /// A request whose confirmation was lost with the connection may have reached a server. Sent again at once, it could
@@ -344,7 +348,7 @@ impl Call<'_> {
             return Some(ending);
         }
         tokio::select! {
-            () = self.replies.flow() => {}
+            () = self.place.replies.flow() => {}
             ending = ended(slot) => return Some(ending),
         }
         // Whoever ran it may have its reply still.
@@ -356,7 +360,7 @@ impl Call<'_> {
 
     /// How long a reply may still be on its way after the bus lost queues.
     fn grace(&self) -> Duration {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.left();
         RESEND_GRACE.min(left / 4)
     }
 
@@ -371,16 +375,19 @@ impl Call<'_> {
 
     /// `which` clock ran out; none if the request was still on its way.
     fn timed_out(&self, which: Option<TimedOut>, cause: Option<Error>) -> Error {
-        let mut text = format!("Timed out waiting for a reply to message ID {}", self.id);
+        let mut text = format!(
+            "Timed out waiting for a reply to message ID {}",
+            self.place.id
+        );
         match which {
             Some(TimedOut::Monitor) => text.push_str(": no sign of life from the server"),
             Some(TimedOut::Total) => {}
             None => text.push_str(": the broker has not taken the request"),
         }
-        let elapsed = Instant::now().saturating_duration_since(self.started);
+        let elapsed = Instant::now().saturating_duration_since(self.place.started);
         let error = Error::new(ErrorKind::Timeout, text)
-            .with("msg_id", self.id.to_string())
-            .with("reply_queue", &*self.replies.address())
+            .with("msg_id", self.place.id.to_string())
+            .with("reply_queue", &*self.place.replies.address())
             .with("elapsed", format!("{elapsed:.3?}"));
         match cause {
             Some(cause) => error.with_source(cause),
@@ -393,8 +400,8 @@ impl Call<'_> {
             ErrorKind::Interrupted,
             "the broker lost the reply queue; whether the method ran is not known",
         )
-        .with("msg_id", self.id.to_string())
-        .with("reply_queue", &*self.replies.address())
+        .with("msg_id", self.place.id.to_string())
+        .with("reply_queue", &*self.place.replies.address())
     }
 }
 

@@ -15,7 +15,7 @@ use oslo_messaging_proto::wire::context::Context;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use tracing::{Instrument, debug_span, field};
+use tracing::{Instrument, debug_span};
 
 use crate::driver::Retry;
 #[cfg(doc)]
@@ -393,7 +393,8 @@ impl RpcClient {
         A: Serialize,
         R: DeserializeOwned,
     {
-        let raw = self.call_raw(ctx, method, args).await?;
+        let outcome = self.begin_call(ctx, method, args).await;
+        let raw = outcome.map_err(|error| self.name(error, method))?;
         let read = match self.entity_serializer() {
             None => raw.parse().map_err(Error::from),
             Some(serializer) => deserialize_result(serializer, ctx, &raw),
@@ -414,19 +415,7 @@ impl RpcClient {
         method: &str,
         args: A,
     ) -> Result<RawJson> {
-        let span = debug_span!(
-            "rpc.call",
-            method,
-            topic = self.to.topic.as_deref(),
-            msg_id = field::Empty
-        );
-        // In one place, however it is polled: futures of calls that wait are what a client's memory goes to.
-        let call = pin!(self.call_layered(ctx, method, args, &span));
-        let outcome = if span.is_disabled() {
-            call.await
-        } else {
-            call.instrument(span.clone()).await
-        };
+        let outcome = self.begin_call(ctx, method, args).await;
         outcome.map_err(|error| self.name(error, method))
     }
 

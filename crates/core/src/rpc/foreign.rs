@@ -30,6 +30,7 @@ use crate::rpc::dispatcher::{Dispatch, Found};
 use crate::rpc::endpoint::MethodInfo;
 use crate::rpc::handle::WAITING_LIMIT;
 use crate::rpc::intake::Acknowledge;
+use crate::rpc::place::Place;
 use crate::rpc::replier::{Replier, ReplyTo};
 use crate::rpc::service::{Plan, Service};
 use crate::server::executor::Executor;
@@ -89,9 +90,12 @@ impl<'a> ForeignRequest<'a> {
     fn outgoing(&self, body: Bytes) -> Outgoing<'a> {
         let mut message = Outgoing::new(self.destination, body);
         message.retry = self.retry;
-        message.mandatory =
-            self.mandatory && !matches!(self.destination, Destination::Fanout { .. });
+        message.mandatory = self.is_mandatory();
         message
+    }
+
+    fn is_mandatory(&self) -> bool {
+        self.mandatory && !matches!(self.destination, Destination::Fanout { .. })
     }
 }
 
@@ -131,31 +135,27 @@ pub async fn call(
     transport.check_rpc()?;
     let replies = transport.replies(deadline, request.retry).await?;
     let (id, unique_id) = (ids::msg_id(), ids::unique_id());
-    let reply_queue = replies.address();
+    let place = Place::take(replies, id, (started, deadline), monitor, false)?;
     let head = CallHead {
         msg_id: id,
-        reply_q: &reply_queue,
+        reply_q: &place.reply_queue,
         monitor,
         deadline: None,
         cancellable: false,
     };
-    let mut outgoing = request.outgoing(seal_request(&request.message, Some(head), unique_id)?);
-    outgoing.deadline = Some(deadline);
-    outgoing.expires = Some(timeout);
+    let body = seal_request(&request.message, Some(head), unique_id)?;
     let call = Call {
         driver: &**transport.driver(),
-        replies: &replies,
-        id,
+        place,
         unique_id,
-        request: outgoing,
-        reply_queue,
-        started,
-        deadline,
+        destination: request.destination,
+        body: body.into(),
+        retry: request.retry,
+        mandatory: request.is_mandatory(),
         resend: true,
         can_return: transport.capabilities().mandatory,
-        cancellable: false,
     };
-    read_outcome(call.run(monitor).await?)
+    read_outcome(call.run().await)
 }
 
 /// Sends a cast; resolves when the bus took it. Waits for the bus as long as [`ForeignRequest::retry`] allows.

@@ -20,6 +20,7 @@ pub mod layer;
 mod observe;
 mod panics;
 pub mod ping;
+mod place;
 mod recent;
 pub mod remote;
 mod replier;

@@ -46,13 +46,38 @@ pub struct Calls<W> {
 
 #[derive(Debug)]
 struct Call<W> {
-    deadline: Instant,
-    monitor: Option<Duration>,
     /// When the call fails unless something happens; the call's entry in `timers`.
     timer: Instant,
+    waiter: W,
+    /// The table has twice as many places as there are calls, so what few calls need is in a box.
+    more: Option<Box<More>>,
+}
+
+/// What only calls with a monitor have, or with a reply in two parts.
+#[derive(Debug)]
+struct More {
+    deadline: Instant,
+    monitor: Option<Duration>,
     /// From a reply that was not the last one.
     outcome: Option<Outcome>,
-    waiter: W,
+}
+
+impl<W> Call<W> {
+    /// The deadline of a call without more is its timer.
+    fn deadline(&self) -> Instant {
+        self.more.as_ref().map_or(self.timer, |more| more.deadline)
+    }
+
+    fn more(&mut self) -> &mut More {
+        let deadline = self.deadline();
+        self.more.get_or_insert_with(|| {
+            Box::new(More {
+                deadline,
+                monitor: None,
+                outcome: None,
+            })
+        })
+    }
 }
 
 /// How a call ended.
@@ -125,16 +150,19 @@ impl<W> Calls<W> {
         let old = self.remove(id);
         let timer = earlier(deadline, monitor, now);
         self.timers.insert((timer, id));
-        self.calls.insert(
-            id,
-            Call {
+        let more = monitor.map(|monitor| {
+            Box::new(More {
                 deadline,
-                monitor,
-                timer,
+                monitor: Some(monitor),
                 outcome: None,
-                waiter,
-            },
-        );
+            })
+        });
+        let call = Call {
+            timer,
+            waiter,
+            more,
+        };
+        self.calls.insert(id, call);
         old
     }
 
@@ -157,22 +185,30 @@ impl<W> Calls<W> {
             return Handled::Unknown;
         };
         let call = entry.get_mut();
-        match (reply.failure(), reply.result()) {
-            (Some(Ok(failure)), _) => call.outcome = Some(Outcome::Failure(failure)),
-            (Some(Err(error)), _) => call.outcome = Some(Outcome::Malformed(error)),
-            (None, Some(result)) => call.outcome = Some(Outcome::Result(result.clone())),
-            (None, None) => {}
-        }
+        let outcome = match (reply.failure(), reply.result()) {
+            (Some(Ok(failure)), _) => Some(Outcome::Failure(failure)),
+            (Some(Err(error)), _) => Some(Outcome::Malformed(error)),
+            (None, Some(result)) => Some(Outcome::Result(result.clone())),
+            (None, None) => None,
+        };
         if reply.is_ending() {
             let call = entry.remove();
             self.timers.remove(&(call.timer, id));
+            let kept = || call.more.and_then(|more| more.outcome);
+            let outcome = outcome.or_else(kept);
             return Handled::Finished(
                 call.waiter,
-                call.outcome.unwrap_or(Outcome::Result(RawJson::null())),
+                outcome.unwrap_or_else(|| Outcome::Result(RawJson::null())),
             );
         }
-        if reply.is_heartbeat() && call.monitor.is_some() {
-            let timer = earlier(call.deadline, call.monitor, now);
+        if outcome.is_some() {
+            call.more().outcome = outcome;
+        }
+        if reply.is_heartbeat()
+            && let Some(more) = &call.more
+            && more.monitor.is_some()
+        {
+            let timer = earlier(more.deadline, more.monitor, now);
             self.timers.remove(&(call.timer, id));
             self.timers.insert((timer, id));
             call.timer = timer;
@@ -194,7 +230,7 @@ impl<W> Calls<W> {
             }
             self.timers.pop_first();
             if let Some(call) = self.calls.remove(&id) {
-                let clock = if call.deadline <= now {
+                let clock = if call.deadline() <= now {
                     TimedOut::Total
                 } else {
                     TimedOut::Monitor

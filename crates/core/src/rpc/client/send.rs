@@ -3,9 +3,13 @@
 //! Waiting is the job of `rpc/call.rs`; replies arrive in `replies.rs`.
 
 use std::borrow::Cow;
+use std::future::{Future, ready};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures_util::FutureExt;
+use futures_util::future::Either;
 use oslo_messaging_proto::json::raw::RawJson;
 use oslo_messaging_proto::json::value::Value;
 use oslo_messaging_proto::state::calls::Outcome;
@@ -18,21 +22,67 @@ use oslo_messaging_proto::wire::request::{CallHead, RequestHead, encode_request,
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use tracing::{Span, field};
+use tracing::{Instrument, Span, debug_span, field};
 
 use crate::driver::{Destination, Outgoing, deadline_after};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids;
+use crate::replies::Replies;
 use crate::rpc::call::Call;
 use crate::rpc::client::RpcClient;
 use crate::rpc::deadline::{self, millis_after};
 use crate::rpc::layer::{ClientRequest, Next, Verb};
 use crate::rpc::observe::{Sending, traced};
+use crate::rpc::place::Place;
 use crate::serializer::Serializer;
 
 impl RpcClient {
-    /// Calls through the layers, if there are any, and tells whoever wants to know.
-    pub(super) async fn call_layered<A: Serialize>(
+    /// Begins a call, which goes through the layers if there are any and is told to whoever wants to know.
+    ///
+    /// To be awaited at once. Not an `async fn`: a call that waits for its reply holds neither its arguments nor anything else
+    /// that only its beginning needs, and what not every call needs is in a box.
+    pub(super) fn begin_call<'a, A: Serialize>(
+        &'a self,
+        ctx: &'a Context,
+        method: &'a str,
+        args: A,
+    ) -> impl Future<Output = Result<RawJson>> + use<'a, A> {
+        let span = debug_span!(
+            "rpc.call",
+            method,
+            topic = self.to.topic.as_deref(),
+            msg_id = field::Empty
+        );
+        let plain =
+            span.is_disabled() && self.layers.is_empty() && !Sending::is_wanted(&self.transport);
+        let begun = if plain {
+            self.call_at_once(ctx, method, &args)
+        } else {
+            Ok(None)
+        };
+        match begun {
+            Ok(Some(call)) => Either::Left(Either::Left(call.run().map(read_outcome))),
+            Ok(None) => Either::Right(Box::pin(self.call_in_span(ctx, method, args, span))),
+            Err(error) => Either::Left(Either::Right(ready(Err(error)))),
+        }
+    }
+
+    async fn call_in_span<A: Serialize>(
+        &self,
+        ctx: &Context,
+        method: &str,
+        args: A,
+        span: Span,
+    ) -> Result<RawJson> {
+        let call = pin!(self.call_layered(ctx, method, args, &span));
+        if span.is_disabled() {
+            call.await
+        } else {
+            call.instrument(span.clone()).await
+        }
+    }
+
+    async fn call_layered<A: Serialize>(
         &self,
         ctx: &Context,
         method: &str,
@@ -40,10 +90,9 @@ impl RpcClient {
         span: &Span,
     ) -> Result<RawJson> {
         if self.layers.is_empty() && !Sending::is_wanted(&self.transport) {
-            return read_outcome(self.call_within(ctx, method, args, span).await?);
+            return read_outcome(self.call_within(ctx, method, args, span).await);
         }
-        // In a box, so that other calls have no room for it.
-        Box::pin(self.call_told(ctx, method, args, span)).await
+        self.call_told(ctx, method, args, span).await
     }
 
     async fn call_told<A: Serialize>(
@@ -56,8 +105,7 @@ impl RpcClient {
         let sending = self.begin(Verb::Call, ctx, method)?;
         let send = async {
             if self.layers.is_empty() {
-                let outcome = self.call_within(ctx, method, args, span).await?;
-                return read_outcome(outcome);
+                return read_outcome(self.call_within(ctx, method, args, span).await);
             }
             self.layered(Verb::Call, ctx, method, args).await
         };
@@ -133,7 +181,7 @@ impl RpcClient {
             }
             Verb::Call => {
                 let span = Span::current();
-                read_outcome(self.call_within(ctx, method, args, &span).await?)
+                read_outcome(self.call_within(ctx, method, args, &span).await)
             }
         }
     }
@@ -164,45 +212,69 @@ impl RpcClient {
     ) -> Result<Outcome> {
         let started = Instant::now();
         let deadline = self.deadline_of(started)?;
-        let timeout = deadline.saturating_duration_since(started);
-        let destination = self.check(true)?;
+        self.check(true)?;
         let replies = self.transport.replies(deadline, self.options.retry).await?;
-        let id = ids::msg_id();
+        let call = self.write_call(ctx, method, &args, (started, deadline), replies)?;
         if !span.is_disabled() {
-            span.record("msg_id", field::display(&id));
+            span.record("msg_id", field::display(call.id()));
         }
-        let reply_queue = replies.address();
+        call.run().await
+    }
+
+    /// A call that is ready to be sent; none if there is no reply queue yet.
+    fn call_at_once<A: Serialize>(
+        &self,
+        ctx: &Context,
+        method: &str,
+        args: &A,
+    ) -> Result<Option<Call<'_>>> {
+        let started = Instant::now();
+        let deadline = self.deadline_of(started)?;
+        let Some(replies) = self.transport.replies_at_hand() else {
+            return Ok(None);
+        };
+        self.write_call(ctx, method, args, (started, deadline), replies)
+            .map(Some)
+    }
+
+    fn write_call<A: Serialize>(
+        &self,
+        ctx: &Context,
+        method: &str,
+        args: &A,
+        (started, deadline): (Instant, Instant),
+        replies: Arc<Replies>,
+    ) -> Result<Call<'_>> {
+        let destination = self.check(true)?;
+        let (id, unique_id) = (ids::msg_id(), ids::unique_id());
+        let monitor = self.options.call_monitor_timeout;
+        let cancellable = self.options.cancellable;
+        let place = Place::take(replies, id, (started, deadline), monitor, cancellable)?;
+        let timeout = deadline.saturating_duration_since(started);
         let head = CallHead {
             msg_id: id,
-            reply_q: &reply_queue,
-            monitor: self.options.call_monitor_timeout,
+            reply_q: &place.reply_queue,
+            monitor,
             deadline: millis_after(SystemTime::now(), timeout),
-            cancellable: self.options.cancellable,
+            cancellable,
         };
-        let unique_id = ids::unique_id();
-        let body = self.encode(ctx, method, args, Some(head), unique_id)?;
-        let mut request = self.outgoing(destination, body, deadline);
-        request.expires = Some(timeout);
-        let call = Call {
+        Ok(Call {
             driver: &**self.transport.driver(),
-            replies: &replies,
-            id,
             unique_id,
-            request,
-            reply_queue,
-            started,
-            deadline,
+            destination,
+            body: self.encode(ctx, method, args, Some(head), unique_id)?,
+            place,
+            retry: self.options.retry,
+            mandatory: self.options.at_least_once,
             resend: self.options.resend,
             can_return: self.transport.capabilities().mandatory,
-            cancellable: self.options.cancellable,
-        };
-        call.run(self.options.call_monitor_timeout).await
+        })
     }
 
     async fn cast_within<A: Serialize>(&self, ctx: &Context, method: &str, args: A) -> Result<()> {
         let destination = self.check(false)?;
         let deadline = self.deadline_of(Instant::now())?;
-        let body = self.encode(ctx, method, args, None, ids::unique_id())?;
+        let body = self.encode(ctx, method, &args, None, ids::unique_id())?;
         self.transport
             .driver()
             .send(self.outgoing(destination, body, deadline))
@@ -232,7 +304,7 @@ impl RpcClient {
         &self,
         ctx: &Context,
         method: &str,
-        args: A,
+        args: &A,
         call: Option<CallHead<'_>>,
         unique_id: UniqueId,
     ) -> Result<Body> {
@@ -249,10 +321,10 @@ impl RpcClient {
         };
         let sent_context = traced(&self.transport, sent_context);
         match self.entity_serializer() {
-            None => self.write(&head, &args, &sent_context),
+            None => self.write(&head, args, &sent_context),
             Some(serializer) => self.write(
                 &head,
-                &serialize_args(serializer, ctx, &args)?,
+                &serialize_args(serializer, ctx, args)?,
                 &sent_context,
             ),
         }
@@ -337,8 +409,8 @@ impl RpcClient {
     }
 }
 
-pub(crate) fn read_outcome(outcome: Outcome) -> Result<RawJson> {
-    match outcome {
+pub(crate) fn read_outcome(outcome: Result<Outcome>) -> Result<RawJson> {
+    match outcome? {
         Outcome::Result(result) => Ok(result),
         Outcome::Failure(failure) => Err(Error::from_failure(failure)),
         Outcome::Malformed(fault) => Err(Error::new(
