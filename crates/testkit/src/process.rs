@@ -1,11 +1,12 @@
 //! Ports, programs and processes of the test services: how they are found, signalled and never left behind.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -19,15 +20,21 @@ pub const POLL: Duration = Duration::from_millis(20);
 /// A port on 127.0.0.1 that nobody listens on now.
 ///
 /// It lies below the range from which systems take ports of outgoing connections, so that it stays free while a
-/// service is down between stop and start.
+/// service is down between stop and start. No other test of this process gets it: between this look and the bind of
+/// a broker lie seconds, and where nobody is meant to listen nobody may.
 ///
 /// # Errors
 ///
 /// When 200 tries found no free port.
 pub fn free_port() -> io::Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     (0..200)
         .map(|_| fastrand::u16(10_000..32_000))
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .find(|port| {
+            let is_free = || TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+            !given.contains(port) && is_free() && given.insert(*port)
+        })
         .ok_or_else(|| io::Error::other("no free port between 10000 and 32000"))
 }
 
@@ -234,6 +241,13 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let ports: Vec<u16> = (0..500).map(|_| free_port().expect("a port")).collect();
+        let all: HashSet<&u16> = ports.iter().collect();
+        assert_eq!(all.len(), ports.len());
+    }
 
     #[test]
     fn the_ports_a_process_is_connected_to_are_found() {
