@@ -32,7 +32,7 @@ use crate::process::free_port;
 /// Pieces that may wait in one direction of one connection while they are delayed.
 const PIECES: usize = 256;
 const PIECE: usize = 16 * 1024;
-const WAIT_LIMIT: Duration = Duration::from_secs(20);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A way through the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// `TimedOut` after 20 seconds.
+    /// `TimedOut` after a minute.
     pub async fn wait_for_connections(
         &self,
         condition: impl FnMut(&usize) -> bool,

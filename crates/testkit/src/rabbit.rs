@@ -43,7 +43,7 @@ pub const HOME_VARIABLE: &str = "OSLO_TEST_RABBIT_HOME";
 /// Port of the `epmd` that knows the shared node.
 pub const EPMD_VARIABLE: &str = "OSLO_TEST_RABBIT_EPMD_PORT";
 
-const ADMIN_LIMIT: Duration = Duration::from_secs(30);
+const ADMIN_LIMIT: Duration = Duration::from_secs(90);
 
 /// Numbers virtual hosts and questions of this process.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -252,15 +252,33 @@ impl Broker {
     /// When the broker cannot be reached.
     pub async fn memory_alarm(&self, on: bool) -> io::Result<()> {
         let share = if on { "0.00001" } else { "0.4" };
-        let alarms = format!("(length(rabbit_alarm:get_alarms()) > 0) =:= {on}");
-        self.run(&format!(
-            "vm_memory_monitor:set_vm_memory_high_watermark({share})"
-        ))
-        .await?;
-        wait_until("memory alarm", ADMIN_LIMIT, async || {
-            self.eval(&alarms).await
-        })
+        self.alarm(
+            &format!("vm_memory_monitor:set_vm_memory_high_watermark({share})"),
+            on,
+        )
         .await
+    }
+
+    /// Raises or clears the alarm of a full disk, which does what that of the memory does. Meant for private nodes only.
+    ///
+    /// # Errors
+    ///
+    /// When the broker cannot be reached.
+    pub async fn disk_alarm(&self, on: bool) -> io::Result<()> {
+        let least = if on { "1000000GB" } else { "50MB" };
+        self.alarm(
+            &format!("rabbit_disk_monitor:set_disk_free_limit(\"{least}\")"),
+            on,
+        )
+        .await
+    }
+
+    /// Changes what an alarm depends on, and waits until the connections of the broker have been told.
+    async fn alarm(&self, change: &str, on: bool) -> io::Result<()> {
+        let alarms = format!("(length(rabbit_alarm:get_alarms()) > 0) =:= {on}");
+        self.run(change).await?;
+        // Who is asked for the alarms tells them to connections before it answers.
+        wait_until("an alarm", ADMIN_LIMIT, async || self.eval(&alarms).await).await
     }
 
     async fn erl_call(&self, expressions: &str) -> io::Result<String> {

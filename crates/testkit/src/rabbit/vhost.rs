@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::process::wait_until;
 use crate::rabbit::{Broker, count, erlang_binary};
 
-const WAIT_LIMIT: Duration = Duration::from_secs(20);
+const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A virtual host that belongs to one test.
 #[derive(Debug, Clone)]
@@ -153,7 +153,7 @@ impl Vhost {
     ///
     /// # Errors
     ///
-    /// `TimedOut` after 20 seconds, and when the broker cannot be reached.
+    /// `TimedOut` after a minute, and when the broker cannot be reached.
     pub async fn wait_for_queue(
         &self,
         name: &str,
@@ -295,7 +295,7 @@ impl Vhost {
     ///
     /// # Errors
     ///
-    /// `TimedOut` after 20 seconds, and when the broker cannot be reached.
+    /// `TimedOut` after a minute, and when the broker cannot be reached.
     pub async fn wait_for_connections(
         &self,
         condition: impl Fn(&[Connection]) -> bool,
