@@ -21,6 +21,7 @@ use crate::certificates::{Authority, Identity};
 
 /// Kafka's numbers of the requests that the gate looks at.
 const LIST_OFFSETS: i16 = 2;
+const JOIN_GROUP: i16 = 11;
 const SASL_HANDSHAKE: i16 = 17;
 const API_VERSIONS: i16 = 18;
 const SASL_AUTHENTICATE: i16 = 36;
@@ -54,6 +55,7 @@ struct Seen {
     logins: usize,
     refused: usize,
     times: usize,
+    joins: usize,
 }
 
 impl Front {
@@ -99,6 +101,12 @@ impl Front {
     pub fn questions_for_time(&self) -> usize {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.times
+    }
+
+    /// How often somebody asked to be let into a consumer group.
+    pub fn questions_for_groups(&self) -> usize {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.joins
     }
 }
 
@@ -172,8 +180,13 @@ impl Gate {
             if !known && request.kind != API_VERSIONS {
                 return Err(io::ErrorKind::PermissionDenied.into());
             }
-            if request.kind == LIST_OFFSETS {
-                self.replace_time(&mut frame);
+            match request.kind {
+                LIST_OFFSETS => self.replace_time(&mut frame),
+                JOIN_GROUP => {
+                    let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    seen.joins += 1;
+                }
+                _ => {}
             }
             asked
                 .lock()

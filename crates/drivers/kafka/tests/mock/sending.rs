@@ -7,7 +7,7 @@ use oslo_messaging_core::driver::{Destination, Driver, Outgoing, Retry};
 use oslo_messaging_core::error::ErrorKind;
 use oslo_messaging_core::events::Event;
 use oslo_messaging_testkit::kafka::MockKafka;
-use oslo_messaging_testkit::process::free_port;
+use oslo_messaging_testkit::process::{free_port, wait_until};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::time::{Instant, timeout};
 
@@ -67,7 +67,7 @@ async fn without_a_broker_a_send_ends_at_its_deadline() {
     let error = driver.send(late).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
     assert!(
-        began.elapsed() < Duration::from_secs(3),
+        (Duration::from_secs(1)..SOON / 2).contains(&began.elapsed()),
         "{:?}",
         began.elapsed()
     );
@@ -84,16 +84,17 @@ async fn without_a_broker_a_send_ends_at_its_deadline() {
 async fn retries_are_counted_and_a_send_without_any_ends_after_one_attempt() {
     let port = free_port().unwrap();
     let driver = driver(&format!("kafka://127.0.0.1:{port}/?delivery_timeout=0.5"));
-    for (retry, least, most) in [(Retry::Never, 0.5, 2.5), (Retry::Times(2), 1.5, 6.0)] {
+    for (retry, least) in [(Retry::Never, 0.5), (Retry::Times(2), 1.5)] {
         let mut once = message("n.info", "1");
         once.deadline = None;
         once.retry = retry;
         let began = Instant::now();
-        let error = driver.send(once).await.unwrap_err();
+        let sent = timeout(SOON, driver.send(once)).await;
+        let error = sent.expect("it does not try for ever").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
         assert!(error.is_retryable());
         let took = began.elapsed().as_secs_f64();
-        assert!((least..most).contains(&took), "{retry:?} took {took} s");
+        assert!(took >= least, "{retry:?} took {took} s");
     }
     driver.close().await;
 }
@@ -138,7 +139,11 @@ async fn a_topic_that_the_broker_does_not_create_is_told() {
         error.to_string().contains("auto.create.topics.enable"),
         "{error}"
     );
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(
+        began.elapsed() < SOON / 2,
+        "before its deadline: {:?}",
+        began.elapsed()
+    );
     driver.close().await;
 }
 
@@ -220,10 +225,15 @@ async fn closing_ends_sends_that_cannot_go_out_and_flushes_those_that_can() {
     let kafka = MockKafka::start(1).unwrap();
     kafka.create_topic("n.info", 1).unwrap();
     let slow = driver(&kafka.url("?producer_batch_timeout=60&delivery_timeout=90"));
+    let mut events = slow.events();
     let (began, mut first) = (Instant::now(), Box::pin(slow.send(message("n.info", "1"))));
     // In the library's queue, where it waits for others to go with it; the end does not wait for them.
-    let none = timeout(Duration::from_millis(500), &mut first).await;
-    assert!(none.is_err(), "{none:?}");
+    let connected =
+        async { while !matches!(events.next().await, Some(Event::Connected { .. })) {} };
+    tokio::select! {
+        sent = &mut first => panic!("it does not wait for others: {sent:?}"),
+        connected = timeout(SOON, connected) => connected.expect("a broker is there"),
+    }
     let (sent, ()) = tokio::join!(first, slow.close());
     sent.unwrap();
     assert!(began.elapsed() < Duration::from_secs(30));
@@ -240,12 +250,13 @@ async fn closing_ends_sends_that_cannot_go_out_and_flushes_those_that_can() {
             driver.send(message).await
         }
     });
-    while stuck.health().last_error.is_none() {
-        tokio::task::yield_now().await;
-    }
-    timeout(Duration::from_secs(10), stuck.close())
+    let noticed = wait_until("a look at the port", SOON, async || {
+        Ok(stuck.health().last_error.is_some())
+    });
+    noticed.await.unwrap();
+    timeout(SOON, stuck.close())
         .await
-        .unwrap();
+        .expect("closing takes seconds");
     let error = timeout(SOON, waiting).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     timeout(SOON, stuck.close())
