@@ -147,9 +147,13 @@ impl Load {
     pub(crate) async fn wait_for_answers(&self, more: u64) {
         let mut answered = self.answered.clone();
         let wanted = *answered.borrow() + more;
-        let enough = timeout(LONG, answered.wait_for(|count| *count >= wanted))
-            .await
-            .is_ok();
+        // Those under way while the broker is away may take all of their time.
+        let enough = timeout(
+            CALL_TIMEOUT + LONG,
+            answered.wait_for(|count| *count >= wanted),
+        )
+        .await
+        .is_ok();
         assert!(
             enough,
             "{} of {wanted} calls were answered",
