@@ -13,7 +13,7 @@ use oslo_messaging_amqp::{
 };
 use tokio::sync::mpsc;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Broker {
     host: String,

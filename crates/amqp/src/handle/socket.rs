@@ -152,9 +152,10 @@ mod tests {
         let alive = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let alive = alive.local_addr().unwrap();
         let start = Instant::now();
-        let stream = connect_any(&[dead, alive], start + Duration::from_millis(600)).await;
+        let limit = Duration::from_secs(2);
+        let stream = connect_any(&[dead, alive], start + limit).await;
         assert_eq!(stream.unwrap().peer_addr().unwrap(), alive);
-        assert!(start.elapsed() < Duration::from_millis(600));
+        assert!(start.elapsed() < limit);
         let error = connect_any(&[dead], Instant::now() + Duration::from_millis(100)).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Timeout);
     }

@@ -361,7 +361,7 @@ async fn a_nack_is_tried_again_on_the_same_connection_and_fails_without_retries(
         .unwrap();
     // Tried until its deadline, it is told what the broker said.
     let mut impatient = message(full, "third");
-    impatient.deadline = Some((Instant::now() + Duration::from_secs(1)).into());
+    impatient.deadline = Some((Instant::now() + Duration::from_secs(3)).into());
     let error = send(&driver, impatient).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     let cause = std::error::Error::source(&error)
@@ -843,7 +843,7 @@ async fn a_server_whose_queue_is_another_connections_is_told_so_at_once() {
     for part in ["queue topic-a", "405", "asked for durable=", "RabbitMQ"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < LIMIT / 2);
     // Other servers of the same driver are not hurt.
     let (_listener, _) = serve(&driver, "topic-b", "server-1").await;
 }

@@ -47,7 +47,7 @@ async fn an_unreachable_broker_fails_a_send_at_its_deadline() {
     assert!(!format!("{error:?} {driver:?}").contains("secret-word"));
     let taken = start.elapsed();
     assert!(
-        (Duration::from_millis(690)..Duration::from_millis(1500)).contains(&taken),
+        (Duration::from_millis(690)..LIMIT / 3).contains(&taken),
         "{taken:?}"
     );
     let health = driver.health();
@@ -401,9 +401,7 @@ async fn a_driver_closes_in_time_although_its_broker_is_silent() {
     message.deadline = Some(start + Duration::from_millis(300));
     let error = send(&driver, message).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    tokio::time::timeout(Duration::from_secs(15), driver.close())
-        .await
-        .unwrap();
+    within(driver.close()).await;
 }
 
 #[tokio::test]
@@ -554,12 +552,12 @@ async fn a_login_that_is_refused_for_a_while_costs_a_service_that_ran_nothing() 
     // It worked before, so it may work again: what is sent waits for that, and is told why not.
     let before = proxy.connections_ever();
     let mut patient = message(to_topic("topic-a"), "{}");
-    patient.deadline = Some(Instant::now() + Duration::from_secs(2));
+    patient.deadline = Some(Instant::now() + Duration::from_secs(4));
     let error = send(&driver, patient).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AccessRefused);
     let attempts = proxy.connections_ever() - before;
     assert!(
-        (2..=16).contains(&attempts),
+        (2..=24).contains(&attempts),
         "both connections try, and not in a storm: {attempts}"
     );
 
@@ -745,10 +743,6 @@ async fn a_permission_that_is_taken_for_a_while_costs_a_message_its_time_and_not
     let start = Instant::now();
     let error = send(&driver, message(elsewhere, "{}")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AccessRefused);
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < LIMIT / 2, "{:?}", start.elapsed());
     within(driver.close()).await;
 }

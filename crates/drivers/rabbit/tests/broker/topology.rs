@@ -1,7 +1,6 @@
 //! What the driver declares, adopts or refuses on a broker that has things already, and what survives a restart.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use oslo_messaging_amqp as amqp;
 use oslo_messaging_core::driver::{Destination, Driver, ListenerEvent, Retry, Subscription};
@@ -316,9 +315,7 @@ async fn after_a_restart_persistent_replies_are_still_there_and_what_may_be_lost
         .unwrap();
     assert!(depth.contains(&format!("{queue}\t1")), "{depth}");
     assert!(!answers.has_event().await);
-    tokio::time::timeout(Duration::from_secs(20), transient.close())
-        .await
-        .unwrap();
+    within(transient.close()).await;
 }
 
 #[tokio::test]
