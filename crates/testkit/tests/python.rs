@@ -212,7 +212,7 @@ async fn many_calls_run_at_once_and_survive_a_cut() {
     let client = Arc::new(Peer::start(&vhost.url_through(proxy.port())).await.unwrap());
     server.serve(&Serve::new("topic-a", "one")).await.unwrap();
 
-    let slow = Call::new("topic-a", "slow").args(json!({"seconds": 0.3, "value": 1}));
+    let slow = Call::new("topic-a", "slow").args(json!({"seconds": 1, "value": 1}));
     let started = tokio::time::Instant::now();
     let mut calls = JoinSet::new();
     for _ in 0..8 {
@@ -221,8 +221,8 @@ async fn many_calls_run_at_once_and_survive_a_cut() {
     }
     assert_eq!(calls.join_all().await, vec![json!(1); 8]);
     assert!(
-        started.elapsed() < Duration::from_millis(8 * 300),
-        "one after the other would take 2.4 s"
+        started.elapsed() < Duration::from_secs(8),
+        "one after the other would take so long"
     );
 
     assert!(

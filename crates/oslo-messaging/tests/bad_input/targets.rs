@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::common::service::{Journal, Unserializable};
 use crate::common::{self, LONG, TOPIC, client, connect, ctx, no_args, serve};
-use crate::{SECRET, SHORT, failed, start_fails};
+use crate::{SECRET, failed, start_fails};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_that_cannot_be_reached_are_refused_before_anything_is_sent() {
@@ -60,7 +60,7 @@ async fn targets_that_cannot_be_reached_are_refused_before_anything_is_sent() {
     );
     assert_eq!(failed(&capped).await.kind(), ErrorKind::VersionCap);
     assert!(
-        started.elapsed() < SHORT,
+        started.elapsed() < LONG / 3,
         "nothing was waited for: {:?}",
         started.elapsed()
     );
