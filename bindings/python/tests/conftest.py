@@ -134,7 +134,7 @@ def client(transports, topic):
 @pytest.fixture
 def program():
     """Runs a program of the folder ``programs`` to its end."""
-    def run(name, *arguments, timeout=60, ok=True):
+    def run(name, *arguments, timeout=180, ok=True):
         done = subprocess.run(
             [sys.executable, '-W', 'ignore', os.path.join(PROGRAMS, name),
              *map(str, arguments)],

@@ -24,6 +24,8 @@ from oslo_config import cfg  # noqa: E402
 from oslo_service import service  # noqa: E402
 
 CONF = cfg.CONF
+# Each worker writes a byte when it serves: before that nothing takes a call, and the broker drops it.
+SERVING = os.pipe()
 
 
 class Endpoint:
@@ -44,6 +46,7 @@ class Worker(service.Service):
             oslo_messaging.Target(topic=TOPIC, server=f'w{os.getpid()}'),
             [Endpoint()], executor=BACKEND)
         self.server.start()
+        os.write(SERVING[1], b'.')
 
     def stop(self, graceful=False):
         if self.server is not None:
@@ -62,6 +65,9 @@ def ask_until_all_answer(parent):
         if BACKEND == 'eventlet':
             from eventlet import hubs
             hubs.use_hub()
+        os.close(SERVING[1])
+        for _ in range(2):
+            assert os.read(SERVING[0], 1)
         transport = oslo_messaging.get_rpc_transport(CONF, URL)
         client = oslo_messaging.get_rpc_client(
             transport, oslo_messaging.Target(topic=TOPIC), timeout=30)
