@@ -40,8 +40,17 @@ type Client = FutureProducer<Reporter>;
 pub(crate) struct Publisher {
     settings: Arc<Settings>,
     status: Arc<Status>,
-    client: Mutex<Option<Client>>,
+    client: Mutex<Slot>,
     closed: watch::Sender<bool>,
+}
+
+/// Where the producer is kept.
+enum Slot {
+    /// There is none, or not any more; the next send makes one.
+    Empty,
+    Made(Client),
+    /// The driver is being closed, and makes none for those who would try again.
+    Closing,
 }
 
 /// How an attempt ended that did not deliver.
@@ -58,7 +67,7 @@ impl Publisher {
         Self {
             settings,
             status: Arc::new(Status::new("publish", events)),
-            client: Mutex::default(),
+            client: Mutex::new(Slot::Empty),
             closed: watch::Sender::new(false),
         }
     }
@@ -69,7 +78,7 @@ impl Publisher {
         let asked = self
             .client
             .try_lock()
-            .map_or(true, |client| client.is_some());
+            .map_or(true, |slot| matches!(*slot, Slot::Made(_)));
         asked.then_some(&*self.status)
     }
 
@@ -218,11 +227,10 @@ impl Publisher {
     /// The producer, made if need be.
     async fn client(&self) -> Result<Client> {
         let mut slot = self.client.lock().await;
-        if *self.closed.borrow() {
-            return Err(closed_error());
-        }
-        if let Some(client) = &*slot {
-            return Ok(client.clone());
+        match &*slot {
+            Slot::Empty => {}
+            Slot::Made(client) => return Ok(client.clone()),
+            Slot::Closing => return Err(closed_error()),
         }
         let settings = Arc::clone(&self.settings);
         let reporter = Reporter {
@@ -238,14 +246,15 @@ impl Publisher {
             Ok(made) => made?,
             Err(_) => return Err(closed_error()),
         };
-        *slot = Some(client.clone());
+        *slot = Slot::Made(client.clone());
         Ok(client)
     }
 
     /// Leaves a producer that is of no use any more to its end, so that the next attempt makes another.
     async fn discard(&self, client: Client) {
         let mut slot = self.client.lock().await;
-        let fatal = slot.take_if(|current| current.client().fatal_error().is_some());
+        let is_fatal = matches!(&*slot, Slot::Made(made) if made.client().fatal_error().is_some());
+        let fatal = is_fatal.then(|| std::mem::replace(&mut *slot, Slot::Empty));
         drop(slot);
         // Joins the library's threads.
         let _ = spawn_blocking(move || drop((fatal, client))).await;
@@ -253,8 +262,8 @@ impl Publisher {
 
     /// Lets what was sent go out, for a while, and ends the connection.
     pub(crate) async fn close(&self) {
-        let client = self.client.lock().await.take();
-        if let Some(client) = client {
+        let slot = std::mem::replace(&mut *self.client.lock().await, Slot::Closing);
+        if let Slot::Made(client) = slot {
             let flushed = spawn_blocking(move || {
                 if client.flush(FLUSH_LIMIT).is_err() {
                     client.purge(PurgeConfig::default().queue().inflight());
@@ -273,5 +282,35 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oslo_messaging_proto::url::TransportUrl;
+
+    use super::*;
+    use crate::config::KafkaConfig;
+
+    #[tokio::test]
+    async fn a_send_that_tries_again_makes_no_producer_while_the_driver_is_closed() {
+        let url = TransportUrl::parse("kafka://127.0.0.1:1/?delivery_timeout=0.1").unwrap();
+        let config = KafkaConfig::from_query(url.query()).unwrap();
+        let settings = Settings::new(&url, config).unwrap();
+        let publisher = Publisher::new(settings, EventSource::new());
+        let to = Destination::Notification {
+            exchange: None,
+            topic: "n.info",
+        };
+        let close = async {
+            // The first attempt has made the producer.
+            while publisher.status().is_none() || publisher.client.try_lock().is_err() {
+                tokio::task::yield_now().await;
+            }
+            publisher.close().await;
+        };
+        let (sent, ()) = tokio::join!(publisher.send(Outgoing::new(to, "1")), close);
+        assert_eq!(sent.unwrap_err().kind(), ErrorKind::Closed);
+        assert!(matches!(*publisher.client.lock().await, Slot::Closing));
     }
 }
