@@ -66,6 +66,8 @@ struct State {
     ended: Option<Ended>,
     /// When deliveries stopped, until they flow again.
     lost_at: Option<Instant>,
+    /// When it was found last that the bus had lost queues.
+    recreated_at: Option<Instant>,
     /// Requests that their callers are about to ask about.
     doubts: Doubts,
 }
@@ -152,6 +154,12 @@ impl Replies {
         let mut interrupted = self.shared.interrupted.subscribe();
         // The sender lives as long as we do.
         let _ = interrupted.wait_for(|interrupted| !interrupted).await;
+    }
+
+    /// Whether the bus was found to have lost queues after `since`.
+    pub(crate) fn lost_since(&self, since: Instant) -> bool {
+        let found_at = self.shared.lock().recreated_at;
+        found_at.is_some_and(|at| at >= since)
     }
 
     /// Notes that a call is about to ask for its reply, as long as the doubt lives.
@@ -268,6 +276,7 @@ impl Shared {
                 alarm_at: None,
                 ended: None,
                 lost_at: None,
+                recreated_at: None,
                 doubts: Doubts::default(),
             }),
             alarm: Notify::new(),
@@ -312,15 +321,22 @@ impl Shared {
         next
     }
 
-    /// A server tells where a call can be cancelled. If its caller has given up meanwhile, it is cancelled at once.
+    /// A server has the request of a call, and may tell where it can be cancelled. If its caller has given up meanwhile, it
+    /// is cancelled at once.
     fn taken(&self, reply: &Reply) {
-        let Some((id, queue)) = reply.msg_id().zip(reply.control_queue()) else {
+        let Some(id) = reply.msg_id() else {
             return;
         };
         let slot = self.lock().calls.get_mut(id).map(|slot| Arc::clone(slot));
-        match slot {
-            Some(slot) => slot.note_taken(queue),
-            None => self.cancels.leave(queue, id),
+        match (slot, reply.control_queue()) {
+            (Some(slot), queue) => {
+                slot.note_alive();
+                if let Some(queue) = queue {
+                    slot.note_taken(queue);
+                }
+            }
+            (None, Some(queue)) => self.cancels.leave(queue, id),
+            (None, None) => {}
         }
     }
 
@@ -358,6 +374,7 @@ impl Shared {
         if !recreated {
             return;
         }
+        state.recreated_at = Some(now);
         let slots = state.slots();
         drop(state);
         for slot in slots {

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
+use oslo_messaging_proto::wire::body::Body;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
@@ -35,6 +36,9 @@ pub(crate) mod lifecycle;
 pub(crate) mod permit;
 pub(crate) mod threads;
 
+/// So many urgent deliveries are attended to without a permit; more wait for one.
+const ATTENDED: usize = 16;
+
 /// What is done with a delivery.
 pub(crate) trait Work: Send + Sync + Sized + 'static {
     /// Takes one delivery and works on it. Settles it before the first wait. Returns the permit for the next one, or
@@ -45,6 +49,23 @@ pub(crate) trait Work: Send + Sync + Sized + 'static {
         received: &mut Option<Received>,
         permit: Permit<Self>,
     ) -> impl Future<Output = Option<Permit<Self>>> + Send;
+
+    /// Whether a delivery must not wait until a permit is free. Asked under the floor's lock, and only where none is.
+    fn is_urgent(&self, delivery: &Delivery) -> bool {
+        let _ = delivery;
+        false
+    }
+
+    /// Settles an urgent delivery and does what is to be done about it, which needs no permit.
+    fn attend(
+        &self,
+        floor: &Arc<Floor<Self>>,
+        received: Received,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = floor;
+        drop(received);
+        std::future::ready(())
+    }
 
     /// Learns that the bus is back: what it was given before may be lost.
     fn restored(&self);
@@ -109,6 +130,8 @@ pub(crate) struct Floor<W> {
     runtime: Handle,
     this: Weak<Self>,
     permits: AtomicUsize,
+    /// Urgent deliveries that are attended to without one.
+    attended: AtomicUsize,
     waiting_limit: usize,
     state: Mutex<State>,
     tasks: Mutex<JoinSet<()>>,
@@ -134,6 +157,7 @@ impl<W: Work> Floor<W> {
             runtime: Handle::current(),
             this: this.clone(),
             permits: AtomicUsize::new(permits.get()),
+            attended: AtomicUsize::new(0),
             waiting_limit,
             state: Mutex::new(State {
                 open: true,
@@ -236,6 +260,25 @@ impl<W: Work> Floor<W> {
         Some(received)
     }
 
+    /// The messages that wait here, those included of which the bus has yet to say whether it has them still.
+    pub(crate) fn waiting_messages(&self) -> Vec<Body> {
+        let state = lock(&self.state);
+        let waiting = state.waiting.iter().chain(&state.stale);
+        let all = waiting.chain(state.lanes.all_waiting());
+        all.map(|received| received.delivery.message().clone())
+            .collect()
+    }
+
+    /// Attends to what is urgent, in a task without a permit.
+    fn attend(self: &Arc<Self>, received: Received) {
+        self.attended.fetch_add(1, Ordering::Relaxed);
+        let attending = Attending(Arc::clone(self));
+        self.spawn(async move {
+            let floor = &attending.0;
+            floor.work.attend(floor, received).await;
+        });
+    }
+
     /// Starts nothing new any more. What still comes is kept unsettled, so that it goes back to the bus
     /// with the subscription: given back at once it might come again at once.
     pub(crate) fn close(&self) {
@@ -245,6 +288,15 @@ impl<W: Work> Floor<W> {
     /// Aborts all tasks without waiting for them.
     pub(crate) fn abort(&self) {
         lock(&self.tasks).abort_all();
+    }
+}
+
+/// Counts one more that is attended to, while it lives.
+struct Attending<W: Work>(Arc<Floor<W>>);
+
+impl<W: Work> Drop for Attending<W> {
+    fn drop(&mut self) {
+        self.0.attended.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -290,6 +342,12 @@ impl<W: Work> Inbox for Floor<W> {
             };
             drop(state);
             this.start(first);
+        } else if state.open
+            && self.attended.load(Ordering::Relaxed) < ATTENDED
+            && self.work.is_urgent(&received.delivery)
+        {
+            drop(state);
+            this.attend(received);
         } else if state.waiting() < self.waiting_limit {
             state.waiting.push_back(received);
         } else {

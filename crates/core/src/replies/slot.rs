@@ -46,6 +46,8 @@ struct State {
     lost: bool,
     emptied: bool,
     astray: bool,
+    /// A server said that it has the request, since this was looked at last.
+    alive: bool,
     sent_at: Option<Instant>,
     /// Where the server that runs the request can be told that nobody waits any more.
     control_queue: Option<Box<str>>,
@@ -65,6 +67,16 @@ impl Slot {
     /// Notes where the call can be cancelled.
     pub(crate) fn note_taken(&self, control_queue: &str) {
         self.lock().control_queue = Some(control_queue.into());
+    }
+
+    /// Notes that a server has the request.
+    pub(crate) fn note_alive(&self) {
+        self.lock().alive = true;
+    }
+
+    /// Whether a server said that it has the request, since this was asked last.
+    pub(crate) fn take_alive(&self) -> bool {
+        std::mem::take(&mut self.lock().alive)
     }
 
     /// Where the call can be cancelled, if a server runs it that told.

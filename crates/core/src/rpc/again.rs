@@ -2,13 +2,15 @@
 //!
 //! When only its reply or its reply queue was lost, a caller must not send its request again: it could run a second time at
 //! another server of the topic. So it asks all servers by a fanout, or the one it had called by its name. The one that
-//! remembers the request sends its reply once more; others stay silent. Callers that lost their replies together ask together,
+//! has the request, running or done, says so by a sign of life, which goes ahead of all replies, and sends the reply once
+//! more if it was given; others stay silent. Callers that lost their replies together ask together,
 //! since a fanout goes to every server. To a server that does not know the question it is a cast of an unknown method, whose
 //! name ends so that the reference's server does not make an error of it in its log.
 
 use std::collections::HashSet;
 
 use oslo_messaging_proto::error::EncodeError;
+use oslo_messaging_proto::wire::body::Body;
 use oslo_messaging_proto::wire::context::Context;
 use oslo_messaging_proto::wire::request::{Request, RequestHead, encode_request};
 
@@ -20,6 +22,8 @@ use crate::replies::doubts::{Asked, TOGETHER};
 
 /// The method servers of this library know besides those of their endpoints.
 const METHOD: &str = "oslo_rpc_reply_again_ignore_errors";
+/// Within so many bytes of a question its method is named.
+const BEGIN: usize = 128;
 /// In bytes, of a queue's name: a short string of AMQP.
 const LONGEST_NAME: usize = 255;
 
@@ -43,6 +47,19 @@ impl Question {
             unique_id: ids::unique_id(),
         };
         encode_request(&head, self, &Context::new())
+    }
+
+    /// The question in a message, if it is one. Costs nearly nothing if it is none.
+    pub(crate) fn find(message: &Body) -> Option<Self> {
+        if message.is_open() {
+            return None;
+        }
+        let begin = message.bytes().get(..BEGIN)?;
+        let is_named = |part: &[u8]| part == METHOD.as_bytes();
+        if !begin.windows(METHOD.len()).any(is_named) {
+            return None;
+        }
+        Self::read(&message.request().ok()?)
     }
 
     /// The question in a request, if it is one. Of what nobody asks with good reason, more at once or again in the same
@@ -79,6 +96,8 @@ mod tests {
         };
         let request = Request::decode(&question.encode().expect("plain text")).expect("a request");
         assert_eq!(Question::read(&request).as_ref(), Some(&question));
+        let body = Body::from(question.encode().expect("plain text"));
+        assert_eq!(Question::find(&body), Some(question.clone()));
         assert_eq!(
             request.msg_id(),
             None,
@@ -88,6 +107,11 @@ mod tests {
         let other = br#"{"method": "echo", "args": {"requests": [], "reply_q": "c"}}"#;
         let other = Request::decode(other).expect("a request");
         assert_eq!(Question::read(&other), None);
+        let named = format!(
+            r#"{{"method": "echo", "args": {{"text": "{METHOD}{METHOD}{METHOD}{METHOD}"}}}}"#
+        );
+        assert_eq!(Question::find(&Body::from(named.into_bytes())), None);
+        assert_eq!(Question::find(&Body::from("{}")), None);
     }
 
     fn read(question: &Question) -> Option<Question> {

@@ -3,7 +3,6 @@
 //! The caller's own task does all of it: the send and the wait are polled together, since the reply may
 //! come before the confirmation. Dropping the call gives its place up.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,26 +12,19 @@ use bytes::Bytes;
 use oslo_messaging_proto::state::calls::{Outcome, TimedOut};
 use oslo_messaging_proto::wire::body::Body;
 use oslo_messaging_proto::wire::ids::{MsgId, UniqueId};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use crate::driver::{BoxFuture, Destination, Driver, Outgoing, Retry};
 use crate::error::{Error, ErrorKind, Result};
-use crate::replies::doubts::{Asked, Whom};
 use crate::replies::slot::{Ending, Signal, Slot};
-use crate::rpc::again::Question;
 use crate::rpc::place::Place;
 
-/// Servers get this long to come back, and to send the replies they have, before a request that may be lost is sent again;
-/// half of it is jitter. Sent too early, it could run a second time at another server of its topic.
-const RESEND_GRACE: Duration = Duration::from_secs(2);
-/// So long after the one that publishes, the connection that consumes may be known to be lost.
-const NOTICE: Duration = Duration::from_millis(200);
+mod asking;
+
 /// A request that may be lost, and that no queue takes yet, is offered again after this at the soonest: half of it is for the
 /// answer of a server that came back meanwhile.
 const LATE: Duration = Duration::from_millis(400);
-/// When replies flow again, the one to a request that may have arrived is waited for so long; half of it is jitter.
-const OVERDUE: Duration = Duration::from_millis(800);
 /// A request that no queue takes is offered again after this long, since a deleted queue is there again in a moment; then
 /// after twice as long each time,
 const REOFFER_FIRST: Duration = Duration::from_millis(50);
@@ -155,13 +147,10 @@ impl<'a> Call<'a> {
                         return Err(self.lost());
                     }
                     debug!("sending a request again whose queue the broker lost");
-                    let address = self.place.replies.address();
-                    self.readdress(&mut request, &mut reply_queue, address)?;
                     pause = REOFFER_FIRST;
-                    // Whoever ran it may have its reply still.
-                    tokio::select! {
-                        ending = ended(slot) => return Ok(ending),
-                        () = self.ask_before_it_is_sent_again(self.grace()) => {}
+                    let grace = self.grace();
+                    if let Some(ending) = Box::pin(self.until_nobody_has_it(slot, grace)).await {
+                        return Ok(ending);
                     }
                     doubted = self.may_have_run_anywhere();
                 }
@@ -169,10 +158,7 @@ impl<'a> Call<'a> {
                     // Servers that are not back have not heard the question. Now it may be that only another one is back than the
                     // one that ran it.
                     let waited = if doubted {
-                        tokio::select! {
-                            ending = ended(slot) => Some(ending),
-                            () = self.ask_for_reply(LATE.max(pause)) => None,
-                        }
+                        Box::pin(self.until_nobody_has_it(slot, LATE.max(pause))).await
                     } else {
                         Box::pin(self.pause(slot, pause)).await
                     };
@@ -200,6 +186,9 @@ impl<'a> Call<'a> {
                 Round::SendFailed(error) => return Err(error),
                 Round::Unsent(cause) => return Err(self.timed_out(None, cause)),
             }
+            // The queue may have got another name in that time.
+            let address = self.place.replies.address();
+            self.readdress(&mut request, &mut reply_queue, address)?;
             let left = self.left();
             request.expires = Some(left.max(Duration::from_millis(1)));
             round = self
@@ -261,107 +250,6 @@ impl<'a> Call<'a> {
                 round => return round,
             }
         }
-    }
-
-    /// Asks twice while servers get their time to come back, the second time shortly before the request is sent again.
-    async fn ask_before_it_is_sent_again(&self, about: Duration) {
-        let half = jittered(about) / 2;
-        self.ask_for_reply(half).await;
-        self.ask_for_reply(half).await;
-    }
-
-    /// Asks until the call ends, less often each time: servers may come back a little later than we do.
-    async fn ask_again_and_again(&self) -> Infallible {
-        let mut wait = RESEND_GRACE;
-        loop {
-            let whom = Whom::of(self.destination);
-            Box::pin(self.ask_and_wait(whom, wait)).await;
-            wait = wait.saturating_mul(2);
-        }
-    }
-
-    /// Asks, and asks again, since servers may come back a little later than we do; then the reply has had its time to come.
-    async fn ask_twice(&self) {
-        self.ask_for_reply(RESEND_GRACE).await;
-        self.ask_for_reply(self.as_long_again()).await;
-    }
-
-    /// Asks the servers of the topic for the reply, and waits so long for it to come. One that is alone is not asked: it is
-    /// sent the request again, which it knows.
-    fn ask_for_reply(&self, wait: Duration) -> BoxFuture<'_, ()> {
-        let all = Whom::of(self.destination).filter(|whom| matches!(whom, Whom::All(_)));
-        // Rare, and large: on the heap it makes no other call larger.
-        Box::pin(self.ask_and_wait(all, wait))
-    }
-
-    async fn ask_and_wait(&self, whom: Option<Whom>, wait: Duration) {
-        let until = Instant::now() + wait;
-        let pause = jittered(2 * NOTICE).min(wait / 4);
-        let asked = || Asked {
-            request: self.unique_id.to_string(),
-            msg_id: self.place.id.to_string(),
-        };
-        let doubt = whom.map(|whom| self.place.replies.doubt(whom, asked()));
-        sleep(pause).await;
-        // The first to wake asks for all.
-        if let Some(doubt) = doubt
-            && let Some(requests) = doubt.questions()
-        {
-            self.ask(doubt.whom(), requests, until).await;
-        }
-        // The fanout may have waited for the servers to come back.
-        let answer = Instant::now() + NOTICE.min(wait / 4);
-        sleep_until(until.max(answer)).await;
-    }
-
-    async fn ask(&self, whom: &Whom, requests: Vec<Asked>, until: Instant) {
-        let question = Question {
-            requests,
-            reply_q: self.place.replies.address().to_string(),
-        };
-        let Ok(body) = question.encode() else {
-            return;
-        };
-        let mut message = Outgoing::new(whom.destination(), body);
-        message.deadline = Some(until);
-        // It is asked again, for servers that are not back yet.
-        message.urgent = true;
-        if let Whom::One { .. } = whom {
-            // Its queue may outlive everybody who asks.
-            message.expires = Some(self.left());
-        }
-        if let Err(error) = self.driver.send(message).await {
-            debug!(%error, "nobody was asked for replies that may be lost");
-        }
-    }
-
-    /// How long a reply that may be lost is waited for: a call that took long so far may take long still.
-    fn as_long_again(&self) -> Duration {
-        RESEND_GRACE.max(Instant::now().saturating_duration_since(self.place.started))
-    }
-
-    /// A request whose confirmation was lost with the connection may have reached a server. Sent again at once, it could
-    /// run a second time at another one; so its reply is given the time to come first.
-    async fn until_overdue(&self, slot: &Slot) -> Option<Ending> {
-        // The reply listener notices the loss in its own time.
-        if let Some(ending) = self.pause(slot, NOTICE).await {
-            return Some(ending);
-        }
-        tokio::select! {
-            () = self.place.replies.flow() => {}
-            ending = ended(slot) => return Some(ending),
-        }
-        // Whoever ran it may have its reply still.
-        tokio::select! {
-            ending = ended(slot) => Some(ending),
-            () = self.ask_before_it_is_sent_again(OVERDUE.min(self.grace())) => None,
-        }
-    }
-
-    /// How long a reply may still be on its way after the bus lost queues.
-    fn grace(&self) -> Duration {
-        let left = self.left();
-        RESEND_GRACE.min(left / 4)
     }
 
     /// Waits a jittered while, unless the call ends before.

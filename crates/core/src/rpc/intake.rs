@@ -4,7 +4,7 @@
 //! acknowledged before it runs is run at most once. What is acknowledged afterwards is run at least once: the bus has it
 //! until its reply is out, and hands it to another server if this one dies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use oslo_messaging_proto::state::dedup::Duplicates;
@@ -22,6 +22,7 @@ use crate::rpc::deadline;
 use crate::rpc::dispatcher::{Dispatch, Found};
 use crate::rpc::replier::ReplyTo;
 use crate::rpc::service::{Service, count};
+use crate::rpc::under_way::{Entered, UnderWay};
 use crate::server::lanes::{Lane, Place};
 use crate::server::{Floor, Received};
 
@@ -58,6 +59,7 @@ pub(crate) struct Intake {
     seen: Mutex<Duplicates>,
     /// Requests that run unacknowledged, with the copies of them that came meanwhile.
     running: Mutex<HashMap<Box<str>, Vec<Delivery>>>,
+    under_way: UnderWay,
 }
 
 /// What is to be done about a delivery.
@@ -66,16 +68,24 @@ pub(crate) struct Intake {
 pub(crate) enum Accepted<'a, D: Dispatch> {
     /// Run it.
     New(Admitted<'a, D>),
-    /// These ran; their callers may have missed the replies.
-    Again(Vec<(ReplyTo, SealedReply)>),
+    /// These are asked for, or came again; their callers may have missed the replies.
+    Again(Answers),
     Nothing,
+}
+
+/// What callers are told who ask, or whose requests came again.
+pub(crate) struct Answers {
+    /// Their requests are here: those that run, that wait, and that are done.
+    pub(crate) alive: Vec<ReplyTo>,
+    /// The replies that were given.
+    pub(crate) replies: Vec<(ReplyTo, SealedReply)>,
 }
 
 /// A request that is to be run.
 pub(crate) struct Admitted<'a, D: Dispatch> {
     pub(crate) request: Request,
-    /// The id of the request, if it is a regular one.
-    pub(crate) id: Option<UniqueId>,
+    /// Says that it is here, if it has a regular id.
+    pub(crate) here: Option<Entered<'a>>,
     pub(crate) found: Result<Found, Failure>,
     /// Its place, if only some of its method may run at once.
     pub(crate) place: Option<Place<Service<D>>>,
@@ -86,11 +96,13 @@ pub(crate) struct Admitted<'a, D: Dispatch> {
 }
 
 impl Intake {
-    pub(crate) fn new(acknowledge: Acknowledge) -> Self {
+    /// For a server that callers ask what it has, unless its bus is part of this process.
+    pub(crate) fn new(acknowledge: Acknowledge, is_asked: bool) -> Self {
         Self {
             acknowledge,
             seen: Mutex::new(Duplicates::new(REMEMBERED)),
             running: Mutex::default(),
+            under_way: UnderWay::new(is_asked),
         }
     }
 
@@ -158,7 +170,7 @@ impl<D: Dispatch> Service<D> {
         }
         if let Some(question) = Question::read(&request) {
             received.delivery.ack();
-            return self.find_replies(question);
+            return Accepted::Again(self.answer(floor, question));
         }
         let found = self.dispatcher.find(&request);
         let (received, place) = match lane_of(&found, &request) {
@@ -170,8 +182,13 @@ impl<D: Dispatch> Service<D> {
             _ => (received, place),
         };
         let id = regular_id(&request);
+        let mut here = None;
         let is_copy = match id {
-            Some(id) => !lock(&self.intake.seen).insert_id(id),
+            Some(id) => {
+                let is_new = lock(&self.intake.seen).insert_id(id);
+                here = is_new.then(|| self.intake.under_way.enter(id)).flatten();
+                here.is_none()
+            }
             None => request
                 .unique_id()
                 .is_some_and(|id| !lock(&self.intake.seen).insert(id)),
@@ -188,7 +205,7 @@ impl<D: Dispatch> Service<D> {
         let unsettled = self.intake.take(received.delivery, &request);
         Accepted::New(Admitted {
             request,
-            id,
+            here,
             found,
             place,
             unsettled,
@@ -196,15 +213,29 @@ impl<D: Dispatch> Service<D> {
         })
     }
 
-    /// The replies that are asked for, as far as they were given here.
-    fn find_replies(&self, question: Question) -> Accepted<'_, D> {
-        let mut recent = lock(&self.recent);
-        let given = question.requests.into_iter().filter_map(|asked| {
-            let reply = recent.again(asked.unique_id()?, &question.reply_q)?;
-            let to = ReplyTo::new(&question.reply_q, &asked.msg_id);
-            Some((to, reply))
-        });
-        Accepted::Again(given.collect())
+    /// What is told of the requests that are asked for: nothing of those that are not here. Should one still come, its reply
+    /// goes to where its caller waits now.
+    pub(crate) fn answer(&self, floor: &Floor<Self>, question: Question) -> Answers {
+        let waiting = floor.waiting_messages();
+        let waiting: HashSet<UniqueId> = waiting
+            .iter()
+            .filter_map(|message| regular_id(&message.request().ok()?))
+            .collect();
+        let (mut alive, mut replies) = (Vec::new(), Vec::new());
+        for asked in question.requests {
+            let Some(id) = asked.unique_id() else {
+                continue;
+            };
+            let under_way = self.intake.under_way.has(id) || waiting.contains(&id);
+            let reply = lock(&self.recent).again(id, &question.reply_q, under_way);
+            let is_known = || under_way || lock(&self.intake.seen).contains(&asked.request);
+            if reply.is_some() || is_known() {
+                let to = ReplyTo::new(&question.reply_q, &asked.msg_id);
+                replies.extend(reply.map(|reply| (to.clone(), reply)));
+                alive.push(to);
+            }
+        }
+        Answers { alive, replies }
     }
 
     /// The reply that the broker may have lost, for a request that came again.
@@ -212,9 +243,13 @@ impl<D: Dispatch> Service<D> {
         let Some((id, to)) = regular_id(request).zip(reply_to(request)) else {
             return Accepted::Nothing;
         };
-        let reply = lock(&self.recent).missed(id, to.queue(), now);
+        let under_way = self.intake.under_way.has(id);
+        let reply = lock(&self.recent).missed(id, to.queue(), now, under_way);
         reply.map_or(Accepted::Nothing, |reply| {
-            Accepted::Again(vec![(to, reply)])
+            Accepted::Again(Answers {
+                alive: Vec::new(),
+                replies: vec![(to, reply)],
+            })
         })
     }
 }

@@ -27,6 +27,7 @@ mod replier;
 pub mod retry;
 pub mod server;
 mod service;
+mod under_way;
 
 pub use self::access::{
     DefaultRpcAccessPolicy, ExplicitRpcAccessPolicy, LegacyRpcAccessPolicy, RpcAccessPolicy,

@@ -122,12 +122,14 @@ impl RecentReplies {
         self.asked_again_until = Some(now + WINDOW);
     }
 
-    /// The reply to a request that came again and names `queue`, if its caller may have missed it.
+    /// The reply to a request that came again and names `queue`, if its caller may have missed it. Not if it is still
+    /// `under_way` there: the bus has not taken it yet.
     pub(crate) fn missed(
         &mut self,
         request: UniqueId,
         queue: &str,
         now: Instant,
+        under_way: bool,
     ) -> Option<SealedReply> {
         let lost = self.asked_again_until.is_some_and(|until| until >= now);
         let Some(kept) = self.find(request) else {
@@ -136,7 +138,7 @@ impl RecentReplies {
         };
         let asks_from_elsewhere = kept.queue != digest(queue);
         let overdue = now.saturating_duration_since(kept.at) >= OVERDUE;
-        if !asks_from_elsewhere && !lost && !overdue {
+        if !asks_from_elsewhere && (under_way || (!lost && !overdue)) {
             return None;
         }
         kept.queue = digest(queue);
@@ -145,13 +147,22 @@ impl RecentReplies {
     }
 
     /// The reply to a request, for a caller that asks for it by name and waits at `queue`. If there is none yet, the one to
-    /// come goes there.
-    pub(crate) fn again(&mut self, request: UniqueId, queue: &str) -> Option<SealedReply> {
+    /// come goes there; one that is still `under_way` there is not sent twice.
+    pub(crate) fn again(
+        &mut self,
+        request: UniqueId,
+        queue: &str,
+        under_way: bool,
+    ) -> Option<SealedReply> {
         let Some(kept) = self.find(request) else {
             self.note_moved(request, queue);
             return None;
         };
-        kept.queue = digest(queue);
+        let queue = digest(queue);
+        if under_way && kept.queue == queue {
+            return None;
+        }
+        kept.queue = queue;
         Some(kept.reply.clone())
     }
 
@@ -200,13 +211,20 @@ mod tests {
         let mut recent = RecentReplies::default();
         let (known, now) = (UniqueId::from_random(1), Instant::now());
         recent.keep(known, "q", reply(1), now);
-        assert!(recent.missed(known, "q", now).is_none());
+        assert!(recent.missed(known, "q", now, false).is_none());
         recent.note_lost(now);
-        assert!(recent.missed(known, "q", now).is_some());
-        assert!(recent.missed(UniqueId::from_random(2), "q", now).is_none());
+        assert!(recent.missed(known, "q", now, false).is_some());
+        assert!(
+            recent
+                .missed(UniqueId::from_random(2), "q", now, false)
+                .is_none()
+        );
         let over = now + WINDOW + Duration::from_secs(1);
-        assert!(recent.missed(known, "q", over).is_some(), "long overdue");
-        assert!(recent.missed(known, "q", over).is_none());
+        assert!(
+            recent.missed(known, "q", over, false).is_some(),
+            "long overdue"
+        );
+        assert!(recent.missed(known, "q", over, false).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -256,16 +274,21 @@ mod tests {
             recent.set_apart(start);
         }
         fill(&mut recent, start);
-        assert!(recent.again(id(1), "q").is_some() && recent.again(id(2), "q").is_some());
+        assert!(
+            recent.again(id(1), "q", false).is_some() && recent.again(id(2), "q", false).is_some()
+        );
         recent.set_apart(start);
         assert!(recent.apart.bytes <= TOTAL_BYTES, "{}", recent.apart.bytes);
-        assert!(recent.again(id(1), "q").is_none(), "bounded all the same");
+        assert!(
+            recent.again(id(1), "q", false).is_none(),
+            "bounded all the same"
+        );
         recent.keep(id(3), "q", large.clone(), start);
         recent.set_apart(start);
         fill(&mut recent, start + WINDOW);
-        assert!(recent.again(id(3), "q").is_some());
+        assert!(recent.again(id(3), "q", false).is_some());
         fill(&mut recent, start + WINDOW + Duration::from_millis(1));
-        assert!(recent.again(id(3), "q").is_none());
+        assert!(recent.again(id(3), "q", false).is_none());
         assert!(recent.apart.replies.is_empty());
     }
 
@@ -278,14 +301,18 @@ mod tests {
             Instant::now(),
         );
         recent.keep(answered, "old", reply(1), now);
-        assert!(recent.missed(answered, "old", now).is_none());
-        assert!(recent.missed(answered, "new", now).is_some());
-        assert!(recent.missed(answered, "new", now).is_none());
-        assert!(recent.missed(running, "new", now).is_none());
+        assert!(recent.missed(answered, "old", now, false).is_none());
+        assert!(recent.missed(answered, "new", now, false).is_some());
+        assert!(recent.missed(answered, "new", now, false).is_none());
+        assert!(recent.missed(running, "new", now, false).is_none());
+        let late = now + 2 * OVERDUE;
+        assert!(recent.missed(answered, "new", late, true).is_none());
+        assert!(recent.again(answered, "new", true).is_none(), "under way");
+        assert!(recent.again(answered, "newest", true).is_some());
         assert_eq!(recent.moved_to(running).as_deref(), Some("new"));
         assert_eq!(recent.moved_to(running), None);
         for n in 0..2 * MOVED {
-            recent.missed(UniqueId::from_random(100 + n as u128), "new", now);
+            recent.missed(UniqueId::from_random(100 + n as u128), "new", now, false);
         }
         assert_eq!(
             (recent.moved.len(), recent.moved_first.len()),

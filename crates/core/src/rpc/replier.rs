@@ -119,6 +119,18 @@ impl Replier {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Tells a caller that asks that its request is here, ahead of all replies.
+    pub(crate) async fn tell_alive(&self, to: &ReplyTo, within: Duration) {
+        let sealed = ReplyBody::heartbeat().finish(to.msg_id(), unique_id());
+        // It asks again.
+        let mut message = self.outgoing(to, sealed.into_body(), false);
+        message.deadline = Some(deadline_after(Instant::now(), within));
+        (message.mandatory, message.urgent) = (false, true);
+        if let Err(fault) = self.driver.send(message).await {
+            debug!(msg_id = to.msg_id(), error = %fault, "a caller was not told that its request is here");
+        }
+    }
+
     /// Sends a reply that was sent before, to a caller that asked for it and will ask again.
     pub(crate) async fn once_more(&self, to: &ReplyTo, reply: SealedReply) {
         let again = self.outgoing(to, reply.message().clone(), false);

@@ -9,23 +9,25 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use oslo_messaging_proto::wire::failure::Failure;
-use oslo_messaging_proto::wire::ids::UniqueId;
-use oslo_messaging_proto::wire::reply::{ReplyBody, SealedReply};
+use oslo_messaging_proto::wire::reply::ReplyBody;
 use oslo_messaging_proto::wire::request::Request;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span, debug, debug_span, error};
 
+use crate::driver::Delivery;
 use crate::ids::unique_id;
 use crate::lock::lock;
+use crate::rpc::again::Question;
 use crate::rpc::cancellation::{Cancellation, given_up};
 use crate::rpc::deadline;
 use crate::rpc::dispatcher::{Dispatch, Dispatcher, Found};
 use crate::rpc::failure::with_last_line;
-use crate::rpc::intake::{Accepted, Acknowledge, Admitted, Intake, Unsettled, reply_to};
+use crate::rpc::intake::{Accepted, Acknowledge, Admitted, Answers, Intake, Unsettled, reply_to};
 use crate::rpc::panics::caught;
 use crate::rpc::recent::RecentReplies;
 use crate::rpc::replier::{Letter, Replier, ReplyTo};
+use crate::rpc::under_way::Entered;
 use crate::server::executor::Executor;
 use crate::server::lanes::Place;
 use crate::server::permit::Permit;
@@ -35,6 +37,8 @@ use crate::transport::Transport;
 
 /// Methods with this ending are expected to be missing now and then (parity RS14).
 const IGNORE_ERRORS: &str = "_ignore_errors";
+/// A caller that asks is told within this time, or asks again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The work of an RPC server.
 pub(crate) struct Service<D = Dispatcher> {
@@ -81,8 +85,8 @@ impl<D: Dispatch> Service<D> {
             topic: plan.topic,
             dispatcher: plan.dispatcher,
             replier: Arc::new(plan.replier),
+            intake: Intake::new(plan.acknowledge, !plan.transport.capabilities().open),
             transport: plan.transport,
-            intake: Intake::new(plan.acknowledge),
             recent: Mutex::default(),
             executor: plan.executor,
             concurrency: plan.concurrency,
@@ -155,12 +159,18 @@ impl<D: Dispatch> Service<D> {
         }
     }
 
+    /// Says which requests are here, before anything else is sent.
+    async fn tell_alive(&self, alive: &[ReplyTo]) {
+        let told = alive
+            .iter()
+            .map(|to| self.replier.tell_alive(to, ANSWER_LIMIT));
+        join_all(told).await;
+    }
+
     /// Sends replies again that may have been lost.
-    async fn reply_again(
-        &self,
-        mut replies: Vec<(ReplyTo, SealedReply)>,
-        permit: Permit<Self>,
-    ) -> Option<Permit<Self>> {
+    async fn reply_again(&self, answers: Answers, permit: Permit<Self>) -> Option<Permit<Self>> {
+        self.tell_alive(&answers.alive).await;
+        let mut replies = answers.replies;
         let Some((to, last)) = replies.pop() else {
             return Some(permit);
         };
@@ -207,7 +217,7 @@ struct Begun<'a, D: Dispatch> {
     unsettled: Option<Unsettled<'a>>,
     deadline: Option<Instant>,
     to: Option<ReplyTo>,
-    id: Option<UniqueId>,
+    here: Option<Entered<'a>>,
     span: Span,
     heartbeats: Option<Heartbeats>,
     cancellation: Option<Cancellation>,
@@ -218,7 +228,7 @@ impl<D: Dispatch> Service<D> {
     fn begin<'a>(&self, floor: &Arc<Floor<Self>>, admitted: Admitted<'a, D>) -> Begun<'a, D> {
         let Admitted {
             request,
-            id,
+            here,
             found,
             place,
             unsettled,
@@ -244,7 +254,7 @@ impl<D: Dispatch> Service<D> {
                 Cancellation::offer(to, &self.replier, &self.transport, spawn)
             });
         Begun {
-            id,
+            here,
             request,
             found,
             place,
@@ -271,8 +281,8 @@ impl<D: Dispatch> Work for Service<D> {
         let admitted = match self.accept(floor, received) {
             Accepted::New(admitted) => admitted,
             // Rare, and large: in a box, so that no other request has room for it.
-            Accepted::Again(replies) => {
-                return Box::pin(self.reply_again(replies, permit)).await;
+            Accepted::Again(answers) => {
+                return Box::pin(self.reply_again(answers, permit)).await;
             }
             Accepted::Nothing => return Some(permit),
         };
@@ -283,7 +293,7 @@ impl<D: Dispatch> Work for Service<D> {
             unsettled,
             deadline,
             to,
-            id,
+            here,
             span,
             heartbeats,
             cancellation,
@@ -325,7 +335,8 @@ impl<D: Dispatch> Work for Service<D> {
         };
         let reply = body.finish(to.msg_id(), unique_id());
         let (mut kept, at) = (false, Instant::now());
-        if let Some(id) = id {
+        // Here until the bus has the reply.
+        if let Some(id) = here.as_ref().map(Entered::id) {
             let mut recent = lock(&self.recent);
             if let Some(queue) = recent.moved_to(id) {
                 to = ReplyTo::new(&queue, to.msg_id());
@@ -336,6 +347,25 @@ impl<D: Dispatch> Work for Service<D> {
             .reply(&to, Letter { reply, kept, at }, permit, settle)
             .instrument(span)
             .await
+    }
+
+    fn is_urgent(&self, delivery: &Delivery) -> bool {
+        Question::find(delivery.message()).is_some()
+    }
+
+    async fn attend(&self, floor: &Arc<Floor<Self>>, received: Received) {
+        let question = Question::find(received.delivery.message());
+        received.delivery.ack();
+        let Some(question) = question else {
+            return;
+        };
+        let Answers { alive, replies } = self.answer(floor, question);
+        self.tell_alive(&alive).await;
+        join_all(replies.into_iter().map(|(to, reply)| async move {
+            let reply = reply.renew(unique_id());
+            self.replier.once_more(&to, reply).await;
+        }))
+        .await;
     }
 
     fn restored(&self) {

@@ -67,6 +67,11 @@ impl Lanes {
         }
     }
 
+    /// All that wait for a place.
+    pub(super) fn all_waiting(&self) -> impl Iterator<Item = &Received> {
+        self.lanes.values().flat_map(|places| &places.waiting)
+    }
+
     /// Takes out all that wait.
     pub(super) fn take_waiting(&mut self) -> Vec<Received> {
         self.waiting = 0;

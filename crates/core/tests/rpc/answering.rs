@@ -415,6 +415,10 @@ async fn a_reply_is_given_once_more_to_who_asks_for_it_and_other_servers_stay_si
         )
     };
     driver.deliver(ask(&id, 100));
+    let sign = driver.next_sent().await;
+    assert_eq!(sign.message().get("ending"), Some(&Value::Bool(false)));
+    assert!(sign.urgent && !sign.mandatory && !sign.persistent);
+    assert_eq!(sign.to, "reply queue elsewhere");
     let again = driver.next_sent().await;
     assert_eq!(again.to, "reply queue elsewhere");
     assert_eq!(again.text("_msg_id"), "m1");

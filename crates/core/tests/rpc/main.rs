@@ -4,6 +4,7 @@
 
 mod acknowledging;
 mod answering;
+mod asked;
 mod batches;
 mod calling;
 mod cancelling;

@@ -27,6 +27,7 @@ pub struct Sent {
     pub deadline: Option<Instant>,
     pub retry: Retry,
     pub persistent: bool,
+    pub urgent: bool,
     pub at: Instant,
     verdict: Arc<Mutex<Option<oneshot::Sender<Result<()>>>>>,
 }
@@ -282,6 +283,7 @@ impl Driver for Scripted {
                 deadline: message.deadline,
                 retry: message.retry,
                 persistent: message.persistent,
+                urgent: message.urgent,
                 at: Instant::now(),
                 verdict: Arc::new(Mutex::new(Some(verdict))),
             };

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use oslo_messaging_core::driver::{
-    BoxFuture, Capabilities, Driver, Health, Inbox, Listener, Outgoing, Retry, Subscription,
+    BoxFuture, Capabilities, Destination, Driver, Health, Inbox, Listener, Outgoing, Retry,
+    Subscription,
 };
 use oslo_messaging_core::error::Result;
 use oslo_messaging_core::events::{EventSource, Events};
 use oslo_messaging_proto::url::TransportUrl;
+use tokio::time::{Instant, timeout_at};
 
 use crate::brokers::Brokers;
 use crate::census::Census;
@@ -23,6 +25,9 @@ use crate::facts::Facts;
 use crate::plain::Plain;
 use crate::publisher::Publisher;
 use crate::pulse::Pulse;
+
+/// An urgent message without a deadline gets this long to find its way past all others.
+const ASIDE: Duration = Duration::from_secs(1);
 
 /// The RabbitMQ driver, `rabbit://` and `kombu://`.
 ///
@@ -151,6 +156,18 @@ impl RabbitDriver {
         self.consumers.remove(what, retry).await
     }
 
+    /// Sends an urgent message to one who waits past all others, if there is a way.
+    async fn send_aside(&self, message: &Outgoing<'_>) -> bool {
+        let link = self.consumers.link();
+        let session = link.with_status(|status| status.session().cloned());
+        let (Some(session), Destination::Reply { .. }) = (session, message.destination) else {
+            return false;
+        };
+        let limit = message.deadline.unwrap_or_else(|| Instant::now() + ASIDE);
+        let sent = timeout_at(limit, self.publisher.send_aside(message, &session)).await;
+        sent.unwrap_or(false)
+    }
+
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             Err(closed_error())
@@ -169,6 +186,7 @@ impl Driver for RabbitDriver {
         Box::pin(async move {
             self.check_open()?;
             match &self.plain {
+                None if message.urgent && Box::pin(self.send_aside(&message)).await => Ok(()),
                 None => self.publisher.send(&message).await,
                 Some(plain) => Box::pin(plain.send(&self.publisher, message)).await,
             }

@@ -59,6 +59,8 @@ pub(crate) struct Publisher {
     limit: AtomicUsize,
     windows: Windows,
     alone: AsyncMutex<()>,
+    /// A channel of the connection that consumes, for what is urgent, and which connection that was.
+    aside: AsyncMutex<Option<(u64, Channel)>>,
 }
 
 impl Publisher {
@@ -84,6 +86,7 @@ impl Publisher {
             wrappings,
             lanes: Default::default(),
             alone: AsyncMutex::default(),
+            aside: AsyncMutex::default(),
         }
     }
 
@@ -364,13 +367,7 @@ impl Publisher {
         parcel: &Parcel<'_>,
         way: Way,
     ) -> Result<Confirmation, Failed> {
-        let publish = Publish {
-            exchange: parcel.address.exchange.name(),
-            routing_key: &parcel.address.routing_key,
-            mandatory: way.mandatory,
-            properties: self.wrappings.of(parcel.persistent),
-            expiration: parcel.expiration,
-        };
+        let publish = self.envelope(parcel, way.mandatory);
         loop {
             match channel.publish(&publish, &parcel.body) {
                 Ok(confirm) => {
@@ -384,6 +381,42 @@ impl Publisher {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn envelope<'a>(&'a self, parcel: &'a Parcel<'_>, mandatory: bool) -> Publish<'a> {
+        Publish {
+            exchange: parcel.address.exchange.name(),
+            routing_key: &parcel.address.routing_key,
+            mandatory,
+            properties: self.wrappings.of(parcel.persistent),
+            expiration: parcel.expiration,
+        }
+    }
+
+    /// Sends what is urgent on the connection that consumes, past all that waits for its turn on the other one; nobody says
+    /// whether it arrives. False if it has to go the usual way.
+    pub(crate) async fn send_aside(&self, message: &Outgoing<'_>, session: &Session) -> bool {
+        // A broker that is short of memory stops reading a connection on which somebody publishes, and with it its acks.
+        if self.is_blocked() || is_blocked(session) {
+            return false;
+        }
+        let Ok(parcel) = self.pack(message) else {
+            return false;
+        };
+        let mut aside = self.aside.lock().await;
+        let kept = aside.take().filter(|(generation, channel)| {
+            *generation == session.generation && channel.closed_reason().is_none()
+        });
+        let channel = match kept {
+            Some((_, channel)) => channel,
+            None => match session.connection.open_channel().await {
+                Ok(channel) => channel,
+                Err(_) => return false,
+            },
+        };
+        let sent = channel.send(&self.envelope(&parcel, false), &parcel.body);
+        *aside = Some((session.generation, channel));
+        sent.is_ok()
     }
 
     /// The channel in force, if it belongs to a connection newer than `after`.

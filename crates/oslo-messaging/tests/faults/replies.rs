@@ -1,5 +1,6 @@
 //! Replies that stood in their queue when the broker went down: it does not write them to its disk, and their servers have them.
 
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -114,4 +115,133 @@ async fn a_reply_that_a_restarted_broker_lost_comes_from_the_server_that_has_it(
             restart_between_reply_and_caller(&node, query, to_one).await;
         }
     }
+}
+
+/// Gives as much as it is asked for, when the test lets it.
+struct Heavy {
+    runs: Arc<AtomicU32>,
+    gate: Arc<Semaphore>,
+}
+
+#[endpoint]
+impl Heavy {
+    async fn fetch(&self, bytes: u64) -> String {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        let passed = self.gate.acquire().await;
+        passed.expect("the gate is never closed").forget();
+        "x".repeat(usize::try_from(bytes).expect("a size"))
+    }
+}
+
+/// What keeps replies from their callers after the restart.
+struct Delay {
+    calls: usize,
+    /// Size of a reply,
+    bytes: u64,
+    /// and how many of them a server's link carries in a second.
+    bandwidth: u64,
+    /// How many of the calls each of two servers can run.
+    concurrency: usize,
+    /// How long the methods run on.
+    runs_on: Duration,
+}
+
+/// Calls that run on two servers when the broker restarts, and whose replies come later than callers wait for a sign that
+/// somebody has their requests.
+async fn late_replies(node: &Node, name: &str, delay: Delay) {
+    let vhost = node.create_vhost(name).await.expect("a virtual host");
+    let proxy = Proxy::start(vhost.broker().port()).await.expect("a proxy");
+    let (runs, gate) = (Arc::<AtomicU32>::default(), Arc::new(Semaphore::new(0)));
+    let mut servers = Vec::new();
+    for server in ["rust-1", "rust-2"] {
+        let transport = connect(&vhost.url_through(proxy.port())).await;
+        let target = Target::topic(TOPIC).server(server);
+        let heavy = Heavy {
+            runs: Arc::clone(&runs),
+            gate: Arc::clone(&gate),
+        };
+        let concurrency = NonZeroUsize::new(delay.concurrency).expect("some run");
+        let server = RpcServer::builder(transport.clone(), target)
+            .endpoint(heavy)
+            .concurrency(concurrency)
+            .prefetch(NonZeroU16::MIN)
+            .start();
+        servers.push((server.await.expect("the server starts"), transport));
+    }
+    let client_side = connect(&vhost.url()).await;
+    let client = RpcClient::new(client_side.clone(), Target::topic(TOPIC)).timeout(2 * LONG);
+    let calls: Vec<_> = (0..delay.calls)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let args = args(&[("bytes", delay.bytes)]);
+                let called: Result<String, _> = client.call(&ctx(), "fetch", args).await;
+                called
+            })
+        })
+        .collect();
+    let running = delay.calls.min(2 * delay.concurrency);
+    let all_run = || runs.load(Ordering::SeqCst) as usize == running;
+    eventually("as many run as can", all_run).await;
+    proxy.bandwidth(delay.bandwidth);
+    node.run("ok = rabbit:stop(), ok = rabbit:start()")
+        .await
+        .expect("the broker restarts");
+    let began = Instant::now();
+    let over = tokio::spawn({
+        let gate = Arc::clone(&gate);
+        async move {
+            sleep(delay.runs_on).await;
+            gate.add_permits(10 * delay.calls);
+        }
+    });
+    for call in calls {
+        let reply = call.await.expect("no panic").expect("a reply");
+        assert_eq!(reply.len() as u64, delay.bytes, "{name}");
+    }
+    println!("{name}: all replies after {:.2?}", began.elapsed());
+    over.await.expect("no panic");
+    let runs = runs.load(Ordering::SeqCst) as usize;
+    assert_eq!(runs, delay.calls, "{name}: nothing ran twice");
+    for (server, transport) in servers {
+        server.stop_within(LONG).await;
+        transport.close().await;
+    }
+    client_side.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_server_lives_runs_once_however_late_its_reply_is_after_a_restart() {
+    let _alone = ALONE.lock().await;
+    let test = "a_request_whose_server_lives_runs_once_however_late_its_reply_is";
+    let Some(node) = Node::boot_or_skip(test).await else {
+        return;
+    };
+    // Larger than what servers keep.
+    let large = Delay {
+        calls: 16,
+        bytes: 1 << 20,
+        bandwidth: 1_000_000,
+        concurrency: 16,
+        runs_on: Duration::ZERO,
+    };
+    late_replies(&node, "large-replies", large).await;
+    // Kept, and asked for while they are on their way.
+    let kept = Delay {
+        calls: 64,
+        bytes: 100 << 10,
+        bandwidth: 400_000,
+        concurrency: 64,
+        runs_on: Duration::ZERO,
+    };
+    late_replies(&node, "kept-replies", kept).await;
+    // Nothing else can run: the question may not wait for one that ends. One more waits in each server.
+    let busy = Delay {
+        calls: 18,
+        bytes: 10,
+        bandwidth: 0,
+        concurrency: 8,
+        runs_on: Duration::from_secs(6),
+    };
+    late_replies(&node, "busy-servers", busy).await;
 }
