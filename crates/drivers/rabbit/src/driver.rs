@@ -183,14 +183,19 @@ impl Driver for RabbitDriver {
     }
 
     fn send<'a>(&'a self, message: Outgoing<'a>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.check_open()?;
-            match &self.plain {
-                None if message.urgent && Box::pin(self.send_aside(&message)).await => Ok(()),
-                None => self.publisher.send(&message).await,
-                Some(plain) => Box::pin(plain.send(&self.publisher, message)).await,
-            }
-        })
+        if let Err(error) = self.check_open() {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        match &self.plain {
+            None if message.urgent => Box::pin(async move {
+                if self.send_aside(&message).await {
+                    return Ok(());
+                }
+                self.publisher.send(message).await
+            }),
+            None => Box::pin(self.publisher.send(message)),
+            Some(plain) => Box::pin(plain.send(&self.publisher, message)),
+        }
     }
 
     fn listen(
@@ -282,5 +287,33 @@ impl fmt::Debug for RabbitDriver {
         f.debug_struct("RabbitDriver")
             .field("health", &self.health())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use oslo_messaging_core::driver::Destination;
+
+    use super::*;
+
+    /// Bytes of memory that a message holds until it is confirmed, beside its body.
+    const MOST_BYTES: usize = 384;
+
+    #[tokio::test]
+    async fn a_message_that_waits_for_its_confirmation_is_small() {
+        let url = TransportUrl::parse("rabbit://broker/").unwrap();
+        let driver = RabbitDriver::new(&url, RabbitConfig::default(), "openstack").unwrap();
+        let to = Destination::Topic {
+            exchange: None,
+            topic: "t",
+        };
+        let sending = driver.send(Outgoing::new(to, Bytes::from_static(b"{}")));
+        let bytes = std::mem::size_of_val(&*sending);
+        println!("{bytes} bytes");
+        assert!(
+            bytes <= MOST_BYTES,
+            "a message under way holds {bytes} bytes, at most {MOST_BYTES} were agreed on"
+        );
     }
 }

@@ -141,6 +141,32 @@ impl Exchanges {
             .insert(exchange.to_owned(), Instant::now());
     }
 
+    /// Whether [`prepare`](Self::prepare) would have nothing to do.
+    pub(crate) fn is_ready(
+        &self,
+        session: &Session,
+        exchange: &Exchange<'_>,
+        urgent: bool,
+    ) -> bool {
+        let is_held = || {
+            let held = lock(&self.held);
+            held.get(exchange.name())
+                .is_some_and(|until| *until > Instant::now())
+        };
+        let waits = !urgent && matches!(exchange, Exchange::Fanout(_)) && is_held();
+        !waits
+            && (self.is_declared(session, exchange)
+                || published_exchange(self.facts.layout(&self.config), exchange).is_none())
+    }
+
+    /// Whether [`declare_queue`](Self::declare_queue) would have nothing to do.
+    pub(crate) fn has_queue(&self, session: &Session, address: &Address<'_>) -> bool {
+        let declared = lock(&self.declared);
+        let queues = declared.queues.get(address.exchange.name());
+        declared.generation == session.generation
+            && queues.is_some_and(|queues| queues.contains(&*address.routing_key))
+    }
+
     /// Declares the exchange if need be, and waits a moment where servers have to find it first, unless the message is
     /// urgent.
     pub(crate) async fn prepare(
@@ -281,17 +307,11 @@ impl Exchanges {
         address: &Address<'_>,
     ) -> Result<(), SetupFault> {
         let (exchange, queue) = (address.exchange.name(), &*address.routing_key);
-        let is_known = || {
-            let declared = lock(&self.declared);
-            let queues = declared.queues.get(exchange);
-            declared.generation == session.generation
-                && queues.is_some_and(|queues| queues.contains(queue))
-        };
-        if is_known() {
+        if self.has_queue(session, address) {
             return Ok(());
         }
         let _turn = self.declaring_queues.lock().await;
-        if is_known() {
+        if self.has_queue(session, address) {
             return Ok(());
         }
         let spec = published_queue(self.facts.layout(&self.config), exchange, queue);

@@ -57,13 +57,13 @@ pub(crate) struct Progress {
 
 impl Lane {
     /// Notes a message whose confirmation is waited for, while the guard lives.
-    pub(crate) fn expect(&self) -> Waiting<'_> {
+    pub(crate) fn expect(self: &Arc<Self>) -> Waiting {
         let mut progress = lock(&self.progress);
         if progress.waiting == 0 {
             progress.since = Instant::now();
         }
         progress.waiting += 1;
-        Waiting(self)
+        Waiting(Arc::clone(self))
     }
 
     /// Whether the channel has confirmed nothing for too long, as some do in a cluster that lost a node while others are
@@ -75,9 +75,16 @@ impl Lane {
 }
 
 /// A message on a lane.
-pub(crate) struct Waiting<'a>(&'a Lane);
+pub(crate) struct Waiting(Arc<Lane>);
 
-impl Drop for Waiting<'_> {
+impl Waiting {
+    /// Where it waits.
+    pub(crate) fn lane(&self) -> &Lane {
+        &self.0
+    }
+}
+
+impl Drop for Waiting {
     fn drop(&mut self) {
         let mut progress = lock(&self.0.progress);
         progress.waiting -= 1;

@@ -70,7 +70,7 @@ impl Plain {
             }
             _ => {}
         }
-        publisher.send(&message).await
+        publisher.send(message).await
     }
 
     /// Where replies go from now on.

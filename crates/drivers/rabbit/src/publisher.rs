@@ -6,10 +6,12 @@
 //! closes takes the unconfirmed messages of others with it; all of them are then published one at a time
 //! on channels of their own, so that only the guilty one is told.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use oslo_messaging_amqp::{
     Channel, Confirmation, Error as AmqpError, ErrorKind as AmqpKind, Publish,
 };
@@ -31,8 +33,11 @@ use crate::facts::Facts;
 use crate::lane::{Lane, LaneKind, LaneSlot, Progress, is_blocked, wait_while_blocked};
 use crate::lock::lock;
 use crate::parcel::{Failed, Fault, Parcel, Way, Wrappings, limit_in, milliseconds, pause};
+use crate::publisher::first::Attempted;
 use crate::pulse::Pulse;
 use crate::window::Windows;
+
+mod first;
 
 /// For so long after a lost connection a request waits for its queue to be declared again.
 const SETTLING: Duration = Duration::from_secs(10);
@@ -116,25 +121,52 @@ impl Publisher {
     }
 
     /// Sends one message; see `Driver::send`.
-    pub(crate) async fn send(&self, message: &Outgoing<'_>) -> Result<()> {
-        self.link.check_process();
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "that has room for its argument twice"
+    )]
+    pub(crate) fn send<'a>(
+        &'a self,
+        message: Outgoing<'a>,
+    ) -> impl Future<Output = Result<()>> + Send + use<'a> {
+        async move {
+            self.link.check_process();
+            let deadline = match (message.deadline, message.retry) {
+                (Some(deadline), _) => Some(deadline),
+                // One attempt ends by itself, unless the broker neither answers nor closes.
+                (None, Retry::Never) => Some(Instant::now() + self.link.brokers().round_deadline()),
+                (None, _) => None,
+            };
+            let first = self.publish_first(&message, deadline)?;
+            let attempted = match OptionFuture::from(first).await {
+                Some(Ok(None)) => {
+                    self.note_taken(message.destination);
+                    return Ok(());
+                }
+                Some(Ok(Some(attempted))) => Some(attempted),
+                Some(Err(_)) => return Err(self.late(message.destination, None)),
+                None => None,
+            };
+            Box::pin(self.send_on(&message, deadline, attempted)).await
+        }
+    }
+
+    /// Sends a message whose way is not clear, or whose first attempt has failed.
+    async fn send_on(
+        &self,
+        message: &Outgoing<'_>,
+        deadline: Option<Instant>,
+        attempted: Option<Attempted>,
+    ) -> Result<()> {
         let parcel = self.pack(message)?;
-        let deadline = match (message.deadline, message.retry) {
-            (Some(deadline), _) => Some(deadline),
-            // One attempt ends by itself, unless the broker neither answers nor closes.
-            (None, Retry::Never) => Some(Instant::now() + self.link.brokers().round_deadline()),
-            (None, _) => None,
-        };
         let mut patience = Patience::new(message.retry);
         let mut last = None;
-        // Not kept in a variable: it would be there twice, for each message under way.
+        let delivery = self.deliver(&parcel, &mut patience, &mut last, attempted);
         let done = match deadline {
-            None => return self.deliver(&parcel, &mut patience, &mut last).await,
-            Some(deadline) => {
-                timeout_at(deadline, self.deliver(&parcel, &mut patience, &mut last)).await
-            }
+            None => return delivery.await,
+            Some(deadline) => timeout_at(deadline, delivery).await,
         };
-        done.unwrap_or_else(|_| Err(self.late(&parcel, last)))
+        done.unwrap_or_else(|_| Err(self.late(message.destination, last)))
     }
 
     fn pack<'a>(&'a self, message: &Outgoing<'a>) -> Result<Parcel<'a>> {
@@ -171,6 +203,25 @@ impl Publisher {
         }
     }
 
+    /// Notes that the exchange of this destination took a message, without a name made up where there is one.
+    fn note_taken(&self, destination: Destination<'_>) {
+        use Destination::{Notification, Server, Topic};
+        match (self.config.wire, destination) {
+            (
+                Wire::Oslo,
+                Topic { exchange, .. } | Server { exchange, .. } | Notification { exchange, .. },
+            ) => {
+                let exchange = exchange.unwrap_or(&self.control_exchange);
+                self.exchanges.note_granted(exchange);
+            }
+            _ => {
+                if let Ok(address) = self.address(destination) {
+                    self.exchanges.note_granted(address.exchange.name());
+                }
+            }
+        }
+    }
+
     /// Wire: fanouts are never mandatory, replies unless the option says no (spec section 5).
     fn is_mandatory(&self, message: &Outgoing<'_>) -> bool {
         message.mandatory
@@ -189,12 +240,14 @@ impl Publisher {
             && matches!(destination, Destination::Notification { .. })
     }
 
-    /// Publishes until the broker took the message or nothing more may be tried. `last` is what went wrong last.
+    /// Publishes until the broker took the message or nothing more may be tried. `last` is what went wrong last, `attempted`
+    /// what came of a first attempt.
     async fn deliver(
         &self,
         parcel: &Parcel<'_>,
         patience: &mut Patience,
         last: &mut Option<Fault>,
+        mut attempted: Option<Attempted>,
     ) -> Result<()> {
         let mut after = 0;
         let mut way = Way {
@@ -205,9 +258,10 @@ impl Publisher {
         let mut refused_at = None;
         let mut declared_again = false;
         loop {
-            let session = match self.current(parcel.lane(), after) {
-                Some(lane) => Arc::clone(&lane.session),
-                None => Box::pin(self.link.session(after, patience)).await?,
+            let (session, taken) = match (attempted.take(), self.current(parcel.lane(), after)) {
+                (Some(first), _) => (first.session, Some(first.taken)),
+                (None, Some(lane)) => (Arc::clone(&lane.session), None),
+                (None, None) => (Box::pin(self.link.session(after, patience)).await?, None),
             };
             if after != 0 && insist_until.is_none() && parcel.may_insist() {
                 // With the connection the broker may have lost the queue, and the servers that declare it again may
@@ -216,7 +270,11 @@ impl Publisher {
                 way.mandatory = true;
             }
             let mut written = false;
-            let fault = match self.attempt(parcel, &session, way).await {
+            let taken = match taken {
+                Some(taken) => taken,
+                None => self.attempt(parcel, &session, way).await,
+            };
+            let fault = match taken {
                 Ok(Confirmation::Acked) => {
                     self.exchanges.note_granted(parcel.address.exchange.name());
                     return Ok(());
@@ -279,7 +337,7 @@ impl Publisher {
                 && (self.exchanges.was_granted(parcel.address.exchange.name())
                     || refused_at.get_or_insert_with(Instant::now).elapsed() < REFUSED_FOR);
             if (fault.is_final() && !may_pass) || !patience.allows_after(1) {
-                return Err(self.error(parcel, &session, fault));
+                return Err(self.error(parcel.entity, &session, fault));
             }
             *last = Some(fault);
             if after != session.generation {
@@ -484,8 +542,8 @@ impl Publisher {
         }
     }
 
-    fn error(&self, parcel: &Parcel<'_>, session: &Session, fault: Fault) -> Error {
-        let entity = parcel.entity.to_string();
+    fn error(&self, entity: Destination<'_>, session: &Session, fault: Fault) -> Error {
+        let entity = entity.to_string();
         let place = Place {
             host: &session.host,
             vhost: self.link.brokers().vhost(),
@@ -511,7 +569,7 @@ impl Publisher {
 
     /// What a sender is told whose deadline passed: why there was no connection, or that no confirm came, and what was
     /// wrong with the last attempt.
-    fn late(&self, parcel: &Parcel<'_>, last: Option<Fault>) -> Error {
+    fn late(&self, entity: Destination<'_>, last: Option<Fault>) -> Error {
         let session = self.link.with_status(|status| status.session().cloned());
         let error = match session {
             Some(session) if is_blocked(&session) => {
@@ -522,7 +580,7 @@ impl Publisher {
                 let (text, cause) = match last {
                     Some(fault) => (
                         "the broker did not take the message in time, though it was tried again and again",
-                        Some(self.error(parcel, &session, fault)),
+                        Some(self.error(entity, &session, fault)),
                     ),
                     None => ("the broker did not confirm the message in time", None),
                 };
@@ -541,6 +599,6 @@ impl Publisher {
         };
         error
             .with("vhost", &**self.link.brokers().vhost())
-            .with("entity", parcel.entity.to_string())
+            .with("entity", entity.to_string())
     }
 }

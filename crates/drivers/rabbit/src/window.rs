@@ -51,7 +51,15 @@ impl Window {
 pub(crate) struct UnderWay<'a> {
     windows: &'a Windows,
     queue: Arc<str>,
-    confirmed: bool,
+    end: End,
+}
+
+/// How a message ceases to be under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Unconfirmed,
+    Confirmed,
+    Unsent,
 }
 
 impl Windows {
@@ -70,7 +78,8 @@ impl Windows {
         }
     }
 
-    fn try_enter(&self, queue: &str) -> Result<UnderWay<'_>, Arc<Notify>> {
+    /// The same for now: what to wait for if too many are under way.
+    pub(crate) fn try_enter(&self, queue: &str) -> Result<UnderWay<'_>, Arc<Notify>> {
         let mut queues = self.lock();
         let queue = match queues.get_key_value(queue) {
             Some((queue, _)) => Arc::clone(queue),
@@ -97,16 +106,17 @@ impl Windows {
         Ok(UnderWay {
             windows: self,
             queue,
-            confirmed: false,
+            end: End::Unconfirmed,
         })
     }
 
-    fn leave(&self, queue: &Arc<str>, confirmed: bool) {
+    fn leave(&self, queue: &Arc<str>, end: End) {
         if let Some(window) = self.lock().get_mut(queue) {
             window.under_way -= 1;
-            window.owes = !confirmed;
-            if confirmed {
-                window.since = Instant::now();
+            match end {
+                End::Unconfirmed => window.owes = true,
+                End::Confirmed => (window.owes, window.since) = (false, Instant::now()),
+                End::Unsent => {}
             }
             if let Some(room) = &window.room {
                 room.notify_one();
@@ -122,13 +132,18 @@ impl Windows {
 impl UnderWay<'_> {
     /// The queue confirmed it, whatever it said.
     pub(crate) fn confirmed(mut self) {
-        self.confirmed = true;
+        self.end = End::Confirmed;
+    }
+
+    /// It was not sent after all.
+    pub(crate) fn withdraw(mut self) {
+        self.end = End::Unsent;
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.windows.leave(&self.queue, self.confirmed);
+        self.windows.leave(&self.queue, self.end);
     }
 }
 
@@ -174,6 +189,16 @@ mod tests {
             again.push(timeout(LOOK, windows.enter("stuck")).await.unwrap());
         }
         drop((many, again));
+        // What was not sent changes nothing.
+        for _ in 0..10 {
+            windows.try_enter("unsent").unwrap().withdraw();
+        }
+        assert!(
+            windows
+                .lock()
+                .get("unsent")
+                .is_some_and(|window| !window.owes && window.under_way == 0)
+        );
         for n in 0..10 * IDLE {
             drop(windows.enter(&n.to_string()).await);
         }
