@@ -137,8 +137,10 @@ impl Endpoint for Middle {
                 assert_eq!(error.kind(), ErrorKind::Timeout);
                 // The time of day goes on while the test's clock stands.
                 let took = began.elapsed().as_secs_f64();
-                assert!((2.0..=3.0).contains(&took), "{took}");
+                assert!((1.0..=3.0).contains(&took), "{took}");
                 assert_eq!(deadline::remaining(), Some(Duration::ZERO));
+                // For as much the caller waits longer, which must not be answered.
+                sleep(Duration::from_secs(3)).await;
             }
             call.respond(&left)
         })
@@ -158,7 +160,7 @@ async fn a_handler_sees_how_long_its_caller_waits_and_nested_calls_wait_no_longe
     let client = RpcClient::new(here, Target::topic("t")).timeout(Duration::from_secs(5));
     let ctx = Context::new();
     let left: f64 = client.call(&ctx, "plain", ()).await.unwrap();
-    assert!((4.0..=5.0).contains(&left), "{left}");
+    assert!((2.0..=5.0).contains(&left), "{left}");
     let error = client
         .call::<_, Value>(&ctx, "nested", ())
         .await
