@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use oslo_messaging::rpc::layer::Verb;
@@ -330,6 +330,11 @@ async fn a_close_sends_what_waits() {
     assert_eq!(reader.join().unwrap(), 60);
 }
 
+/// Never in use, and always there: where the crate `tracing` knows of one subscriber only, it asks that of the thread which
+/// comes to a span first whether anybody wants it, and that may be the thread of a test that collects none.
+static ANOTHER: LazyLock<tracing::Dispatch> =
+    LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new()));
+
 /// The fields of every span, in the order of their beginning.
 #[derive(Clone, Default)]
 struct Spans(Arc<Mutex<Vec<HashMap<String, String>>>>);
@@ -387,6 +392,14 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<
 }
 
 impl Spans {
+    /// Collects those of this thread, until the guard is dropped.
+    fn collect() -> (Self, tracing::subscriber::DefaultGuard) {
+        LazyLock::force(&ANOTHER);
+        let spans = Self::default();
+        let subscriber = tracing_subscriber::registry().with(spans.clone());
+        (spans, tracing::subscriber::set_default(subscriber))
+    }
+
     fn named(&self, name: &str) -> Vec<HashMap<String, String>> {
         let all = self.0.lock().unwrap();
         all.iter()
@@ -402,9 +415,7 @@ fn traced(options: &mut ConnectOptions) {
 
 #[tokio::test]
 async fn spans_of_both_ends_have_the_names_and_attributes_of_the_reference() {
-    let spans = Spans::default();
-    let subscriber = tracing_subscriber::registry().with(spans.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (spans, _guard) = Spans::collect();
     let stage = Stage::new("spans", traced).await;
     let mut ctx = Context::new();
     ctx.insert("request_id", "req-1").unwrap();
@@ -495,9 +506,7 @@ async fn a_trace_goes_through_handlers_and_begins_where_its_caller_stands() {
 async fn traces_go_to_opentelemetry_of_python_and_come_from_there_with_the_same_attributes() {
     const TEST: &str =
         "traces_go_to_opentelemetry_of_python_and_come_from_there_with_the_same_attributes";
-    let spans = Spans::default();
-    let subscriber = tracing_subscriber::registry().with(spans.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (spans, _guard) = Spans::collect();
     let stage = Stage::new("opentelemetry", traced).await;
     let mut ctx = Context::new();
     ctx.insert("request_id", "req-1").unwrap();

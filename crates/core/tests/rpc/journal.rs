@@ -1,12 +1,12 @@
 //! What was logged on this thread, for tests of the log.
 
 use std::fmt::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::{DefaultGuard, Subscriber, set_default};
-use tracing::{Event, Level, Metadata};
+use tracing::subscriber::{DefaultGuard, NoSubscriber, Subscriber, set_default};
+use tracing::{Dispatch, Event, Level, Metadata};
 
 /// One line: its level, and message and fields as text.
 #[derive(Debug, Clone)]
@@ -14,6 +14,10 @@ pub struct Line {
     pub level: Level,
     pub text: String,
 }
+
+/// Never in use, and always there: where the crate `tracing` knows of one subscriber only, it asks that of the thread which
+/// comes to a line first whether anybody wants it, and that may be the thread of a test without a journal.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
 
 /// Collects lines until it is dropped.
 pub struct Journal {
@@ -23,6 +27,7 @@ pub struct Journal {
 
 impl Journal {
     pub fn open() -> Self {
+        LazyLock::force(&ANOTHER);
         let lines = Arc::<Mutex<Vec<Line>>>::default();
         let guard = set_default(Collector(Arc::clone(&lines)));
         Self {

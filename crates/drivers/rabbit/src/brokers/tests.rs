@@ -1,9 +1,16 @@
 //! Which broker is tried when, and who logs in there.
 
+use std::sync::LazyLock;
+
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 
 use super::*;
+
+/// Never in use, and always there: where the crate `tracing` knows of one subscriber only, it asks that of the thread which
+/// comes to a line first whether anybody wants it, and that may be the thread of a test that reads no log.
+static ANOTHER: LazyLock<tracing::Dispatch> =
+    LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new()));
 
 /// What is written to the log meanwhile.
 pub(crate) fn log_of(work: impl FnOnce()) -> String {
@@ -17,6 +24,7 @@ pub(crate) fn log_of(work: impl FnOnce()) -> String {
             Ok(())
         }
     }
+    LazyLock::force(&ANOTHER);
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
