@@ -115,6 +115,33 @@ async fn a_call_is_not_sent_again_while_a_server_says_that_it_has_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_word_of_a_server_counts_that_stands_in_the_reply_queue_behind_much_else() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    driver.hold_marks();
+    let call = call(&client(&driver));
+    let first = driver.next_sent().await;
+    sleep(Duration::from_secs(1)).await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    for _ in 0..4 {
+        assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+    }
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(driver.sent_count(), 0, "the queue is not read up");
+    driver.deliver(heartbeat(&first));
+    driver.return_marks();
+    assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+    // Where reading up takes too long the request goes out while there is time.
+    driver.hold_marks();
+    let start = Instant::now();
+    while driver.next_sent().await.to != "topic topic-a" {}
+    assert!((15..45).contains(&start.elapsed().as_secs()));
+    driver.deliver(result(&first, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_answers_while_the_request_finds_no_queue_has_it() {
     let driver = Scripted::new();
     driver.confirm_all();

@@ -104,6 +104,8 @@ struct Script {
 pub struct Scripted {
     script: Arc<Mutex<Script>>,
     changed: Arc<Notify>,
+    /// Whether what is sent to the own reply queue is held, and what that is.
+    marks: Mutex<(bool, Vec<Bytes>)>,
     rule: Mutex<Option<Rule>>,
     listen_rule: Mutex<Option<ListenRule>>,
     tags: AtomicU64,
@@ -123,6 +125,7 @@ impl Scripted {
         Arc::new(Self {
             script: Arc::default(),
             changed: Arc::default(),
+            marks: Mutex::default(),
             rule: Mutex::default(),
             listen_rule: Mutex::default(),
             tags: AtomicU64::new(1),
@@ -135,6 +138,21 @@ impl Scripted {
             Arc::clone(self) as Arc<dyn Driver>,
             TransportOptions::default(),
         )
+    }
+
+    /// Lets what is sent to the own reply queue stand there.
+    pub fn hold_marks(&self) {
+        self.marks.lock().unwrap().0 = true;
+    }
+
+    /// Delivers what was sent to the own reply queue, now and from now on.
+    pub fn return_marks(&self) {
+        let mut marks = self.marks.lock().unwrap();
+        let held = std::mem::take(&mut *marks).1;
+        drop(marks);
+        for mark in held {
+            self.deliver(String::from_utf8(mark.to_vec()).unwrap());
+        }
     }
 
     /// Takes every message at once.
@@ -274,6 +292,20 @@ impl Driver for Scripted {
 
     fn send<'a>(&'a self, message: Outgoing<'a>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            let is_mark = matches!(message.destination, Destination::Reply { .. })
+                && self.script.lock().unwrap().subscription == Some(Subscription::Replies)
+                && message.body.reply().is_ok_and(|reply| reply.is_ending());
+            if is_mark {
+                // What somebody sends to itself comes back in its turn.
+                let mut marks = self.marks.lock().unwrap();
+                marks.1.push(message.body.into_bytes());
+                let is_next = !marks.0;
+                drop(marks);
+                if is_next {
+                    self.return_marks();
+                }
+                return Ok(());
+            }
             let (verdict, answer) = oneshot::channel();
             let sent = Sent {
                 to: name(&message.destination),

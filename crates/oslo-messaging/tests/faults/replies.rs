@@ -144,6 +144,8 @@ struct Delay {
     concurrency: usize,
     /// How long the methods run on.
     runs_on: Duration,
+    /// It is the caller's link that is slow.
+    at_caller: bool,
 }
 
 /// Calls that run on two servers when the broker restarts, and whose replies come later than callers wait for a sign that
@@ -151,10 +153,15 @@ struct Delay {
 async fn late_replies(node: &Node, name: &str, delay: Delay) {
     let vhost = node.create_vhost(name).await.expect("a virtual host");
     let proxy = Proxy::start(vhost.broker().port()).await.expect("a proxy");
+    let through = |slow| match slow {
+        true => vhost.url_through(proxy.port()),
+        false => vhost.url(),
+    };
     let (runs, gate) = (Arc::<AtomicU32>::default(), Arc::new(Semaphore::new(0)));
     let mut servers = Vec::new();
     for server in ["rust-1", "rust-2"] {
-        let transport = connect(&vhost.url_through(proxy.port())).await;
+        let url = through(!delay.at_caller);
+        let transport = connect(&url).await;
         let target = Target::topic(TOPIC).server(server);
         let heavy = Heavy {
             runs: Arc::clone(&runs),
@@ -168,7 +175,7 @@ async fn late_replies(node: &Node, name: &str, delay: Delay) {
             .start();
         servers.push((server.await.expect("the server starts"), transport));
     }
-    let client_side = connect(&vhost.url()).await;
+    let client_side = connect(&through(delay.at_caller)).await;
     let client = RpcClient::new(client_side.clone(), Target::topic(TOPIC)).timeout(2 * LONG);
     let calls: Vec<_> = (0..delay.calls)
         .map(|_| {
@@ -224,6 +231,7 @@ async fn a_request_whose_server_lives_runs_once_however_late_its_reply_is_after_
         bandwidth: 1_000_000,
         concurrency: 16,
         runs_on: Duration::ZERO,
+        at_caller: false,
     };
     late_replies(&node, "large-replies", large).await;
     // Kept, and asked for while they are on their way.
@@ -233,6 +241,7 @@ async fn a_request_whose_server_lives_runs_once_however_late_its_reply_is_after_
         bandwidth: 400_000,
         concurrency: 64,
         runs_on: Duration::ZERO,
+        at_caller: false,
     };
     late_replies(&node, "kept-replies", kept).await;
     // Nothing else can run: the question may not wait for one that ends. One more waits in each server.
@@ -242,6 +251,17 @@ async fn a_request_whose_server_lives_runs_once_however_late_its_reply_is_after_
         bandwidth: 0,
         concurrency: 8,
         runs_on: Duration::from_secs(6),
+        at_caller: false,
     };
     late_replies(&node, "busy-servers", busy).await;
+    // The servers' words stand behind the replies of others.
+    let behind = Delay {
+        calls: 16,
+        bytes: 1 << 20,
+        bandwidth: 2_000_000,
+        concurrency: 16,
+        runs_on: Duration::ZERO,
+        at_caller: true,
+    };
+    late_replies(&node, "slow-caller", behind).await;
 }

@@ -3,20 +3,24 @@
 //! Sent again too early, a request could run a second time at another server. So it is asked for first, several times, since
 //! servers may come back a little later than we do. The server that has it says so at once, past whatever else it has to send:
 //! then the reply is waited for, and asked for again from time to time, and the request is sent again only when nobody has it
-//! any more. Asks and waits; what is sent again, and when, is `rpc/call.rs`'s to say.
+//! any more, and nobody's word stands unread in the reply queue. Asks and waits; what is sent again, and when, is `rpc/call.rs`'s to say.
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
+use oslo_messaging_proto::wire::reply::ReplyBody;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use super::{Call, ended, jittered};
-use crate::driver::{BoxFuture, Outgoing};
+use crate::driver::{BoxFuture, Destination, Outgoing};
+use crate::ids;
 use crate::replies::doubts::{Asked, Whom};
 use crate::replies::slot::{Ending, Slot};
 use crate::rpc::again::Question;
+use crate::rpc::place::Place;
 
 /// Servers get this long to come back, and to say which requests they have, before one that may be lost is sent again; half of
 /// it is jitter.
@@ -56,7 +60,10 @@ impl Call<'_> {
                 self.ask_for_reply(wait).await;
             }
             if !slot.take_alive() {
-                return;
+                self.read_up().await;
+                if !slot.take_alive() {
+                    return;
+                }
             }
             debug!(msg_id = %self.place.id, "a server has the request and will answer it");
             if self.left() < LITTLE {
@@ -64,6 +71,28 @@ impl Call<'_> {
             }
             // Whoever is there hears one of two.
             (about, most) = (RESEND_GRACE.max(about * 2).min(self.left() / 4), 2);
+        }
+    }
+
+    /// Waits until all is read that stands in the reply queue now, for half of the time that is left at most: a server's word
+    /// may be there already, behind large replies to others. What is sent to the queue last comes last.
+    async fn read_up(&self) {
+        if !self.may_have_run_anywhere() {
+            return;
+        }
+        let (now, replies) = (Instant::now(), Arc::clone(&self.place.replies));
+        let until = now + self.left() / 2;
+        let Ok(place) = Place::take(replies, ids::msg_id(), (now, until), None, false) else {
+            return;
+        };
+        let mark = ReplyBody::null().finish(&place.id.to_string(), ids::unique_id());
+        let queue = &*place.reply_queue;
+        let mut message = Outgoing::new(Destination::Reply { queue }, mark.into_body());
+        (message.persistent, message.mandatory) = (false, true);
+        message.deadline = Some(until);
+        match self.driver.send(message).await {
+            Ok(()) => drop(ended(&place.slot).await),
+            Err(error) => debug!(%error, "there is no reply queue to read up"),
         }
     }
 
