@@ -167,13 +167,13 @@ impl Exchanges {
             && queues.is_some_and(|queues| queues.contains(&*address.routing_key))
     }
 
-    /// Declares the exchange if need be, and waits a moment where servers have to find it first, unless the message is
-    /// urgent.
+    /// Declares the exchange if need be, and waits a moment where servers have to find it first, no longer than half of the
+    /// time its sender has left, and not with an urgent message.
     pub(crate) async fn prepare(
         &self,
         session: &Session,
         exchange: &Exchange<'_>,
-        urgent: bool,
+        (urgent, deadline): (bool, Option<Instant>),
     ) -> Result<(), AmqpError> {
         let is_fanout = matches!(exchange, Exchange::Fanout(_));
         if !self.is_declared(session, exchange)
@@ -193,7 +193,9 @@ impl Exchanges {
             .then(|| lock(&self.held).get(exchange.name()).copied())
             .flatten();
         if let Some(until) = held {
-            sleep_until(until).await;
+            let now = Instant::now();
+            let half = deadline.map(|deadline| now + deadline.saturating_duration_since(now) / 2);
+            sleep_until(half.map_or(until, |half| until.min(half))).await;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use oslo_messaging_amqp::{EncodedProperties, Error as AmqpError, PropertiesBuilder, Table};
 use oslo_messaging_core::driver::Destination;
+use tokio::time::Instant;
 
 use crate::address::{Address, Exchange};
 use crate::compress::Compression;
@@ -31,6 +32,8 @@ pub(crate) struct Parcel<'a> {
     pub(crate) persistent: bool,
     /// It waits for nobody who may be on the way.
     pub(crate) urgent: bool,
+    /// When its sender stops waiting.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// How a message is published this time.

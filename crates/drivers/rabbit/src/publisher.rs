@@ -193,6 +193,7 @@ impl Publisher {
             tell_unconfirmed: message.tell_unconfirmed,
             persistent: message.persistent,
             urgent: message.urgent,
+            deadline: message.deadline,
         })
     }
 
@@ -354,7 +355,11 @@ impl Publisher {
         way: Way,
     ) -> Result<Confirmation, Failed> {
         self.exchanges
-            .prepare(session, &parcel.address.exchange, parcel.urgent)
+            .prepare(
+                session,
+                &parcel.address.exchange,
+                (parcel.urgent, parcel.deadline),
+            )
             .await?;
         if self.is_kept(parcel.entity) {
             // Large: in a box, so that messages of other kinds have no room for it.
