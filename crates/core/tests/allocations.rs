@@ -52,10 +52,10 @@ const MOST: u64 = 18;
 /// Of a server that takes a request, runs its method and hands the reply to the driver.
 const MOST_SERVED: u64 = 17;
 /// Bytes that the future of a call has, which its caller's task holds while it waits.
-const MOST_BYTES: usize = 448;
+const MOST_BYTES: usize = 416;
 
 /// Bytes of a server's memory that a request holds while its handler runs, beyond what came from the driver.
-const MOST_HELD: i64 = 3_200;
+const MOST_HELD: i64 = 2_200;
 
 /// Begins, and waits until it may end.
 #[derive(Clone, Default)]

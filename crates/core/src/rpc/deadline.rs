@@ -7,6 +7,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::Either;
 use tokio::time::Instant;
 
 tokio::task_local! {
@@ -38,11 +39,15 @@ pub(crate) fn of_request(
     at.checked_add(left)
 }
 
-/// Runs a handler for a caller that waits until `deadline`, if that is known.
-pub(crate) async fn within<F: Future>(deadline: Option<Instant>, handler: F) -> F::Output {
+/// Runs a handler for a caller that waits until `deadline`, if that is known. Not an `async fn`, which would have room for the
+/// handler twice.
+pub(crate) fn within<F: Future>(
+    deadline: Option<Instant>,
+    handler: F,
+) -> impl Future<Output = F::Output> {
     match deadline {
-        Some(deadline) => DEADLINE.scope(deadline, handler).await,
-        None => handler.await,
+        Some(deadline) => Either::Left(DEADLINE.scope(deadline, handler)),
+        None => Either::Right(handler),
     }
 }
 

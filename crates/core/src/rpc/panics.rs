@@ -46,14 +46,12 @@ pub(crate) fn note_places() {
     });
 }
 
-/// A panic of the future becomes a failure.
-pub(crate) async fn caught<T>(
+/// A panic of the future becomes a failure. Not an `async fn`, which would have room for the future twice.
+pub(crate) fn caught<T>(
     future: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    match AssertUnwindSafe(future).catch_unwind().await {
-        Ok(done) => done,
-        Err(payload) => Err(failure_of(payload)),
-    }
+) -> impl Future<Output = Result<T, Failure>> {
+    let ran = AssertUnwindSafe(future).catch_unwind();
+    ran.map(|ran| ran.unwrap_or_else(|payload| Err(failure_of(payload))))
 }
 
 /// What a caller gets for a panic that was caught on this thread just now.

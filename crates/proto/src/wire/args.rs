@@ -108,7 +108,12 @@ impl Args {
     pub fn take(&mut self, name: &str) -> Option<RawJson> {
         let entries = self.entries_mut();
         let place = entries.iter().position(|(key, _)| key.as_str() == name)?;
-        Some(entries.remove(place).1)
+        let (_, value) = entries.remove(place);
+        if entries.is_empty() {
+            // An endpoint takes what it needs and then runs, maybe for long: nothing is left to hold memory for.
+            *self = Self::new();
+        }
+        Some(value)
     }
 
     /// Sets `name`, in place if it is there already.
