@@ -30,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) generation: u64,
     /// The broker, as `host:port`.
     pub(crate) host: Arc<str>,
+    /// When it was made.
+    pub(crate) since: tokio::time::Instant,
 }
 
 /// What a link is doing.

@@ -16,6 +16,7 @@ use crate::connection::Session;
 use crate::declare::{SetupFault, Variant, declare_all, exchange_exists};
 use crate::facts::Facts;
 use crate::lock::lock;
+use crate::parcel::Parcel;
 use crate::topology::{ExchangeSpec, published_exchange, published_queue};
 
 /// After the broker lost a fanout exchange, or may have, servers get so long to bind their queues to it again, at least half
@@ -36,7 +37,8 @@ pub(crate) struct Exchanges {
     facts: Arc<Facts>,
     canary: Arc<Canary>,
     declared: Mutex<Declared>,
-    era: Mutex<Era>,
+    /// Locked while the canary is asked, so that one fanout of many asks.
+    era: AsyncMutex<Era>,
     declaring: AsyncMutex<Option<(u64, Channel)>>,
     declaring_queues: AsyncMutex<()>,
     vanished: Mutex<Vanished>,
@@ -60,16 +62,29 @@ struct Era {
     generation: u64,
     since: Option<Instant>,
     before: Option<Instant>,
+    /// Whether the broker may have lost its transient queues in between, once that was asked.
+    lost: Option<bool>,
 }
 
 impl Era {
     /// When there was a former connection; what the broker lost since may be missed on this one.
-    fn former(&mut self, session: &Session) -> Option<Instant> {
-        if self.generation != session.generation {
-            (self.generation, self.before) = (session.generation, self.since);
-            self.since = Some(Instant::now());
+    fn former(&mut self, generation: u64, now: Instant) -> Option<Instant> {
+        // Who still sends on an older one will have to send anew.
+        if self.generation < generation {
+            *self = Self {
+                generation,
+                since: Some(now),
+                before: self.since,
+                lost: None,
+            };
         }
         self.before
+    }
+
+    /// Whether those who lost their bindings before this connection have had their time to make them again.
+    fn is_settled(&self, now: Instant) -> bool {
+        self.since
+            .is_some_and(|since| now.saturating_duration_since(since) >= REGROUP)
     }
 }
 
@@ -106,7 +121,7 @@ impl Exchanges {
             facts: Arc::clone(facts),
             canary: Arc::clone(canary),
             declared: Mutex::default(),
-            era: Mutex::default(),
+            era: AsyncMutex::default(),
             declaring: AsyncMutex::default(),
             declaring_queues: AsyncMutex::default(),
             vanished: Mutex::default(),
@@ -167,14 +182,14 @@ impl Exchanges {
             && queues.is_some_and(|queues| queues.contains(&*address.routing_key))
     }
 
-    /// Declares the exchange if need be, and waits a moment where servers have to find it first, no longer than half of the
-    /// time its sender has left, and not with an urgent message.
+    /// Declares the exchange of a message if need be, and waits a moment where servers have to find it first, unless it is
+    /// urgent. Half of the message's time is left to it.
     pub(crate) async fn prepare(
         &self,
         session: &Session,
-        exchange: &Exchange<'_>,
-        (urgent, deadline): (bool, Option<Instant>),
+        parcel: &Parcel<'_>,
     ) -> Result<(), AmqpError> {
+        let exchange = &parcel.address.exchange;
         let is_fanout = matches!(exchange, Exchange::Fanout(_));
         if !self.is_declared(session, exchange)
             && let Some(spec) = published_exchange(self.facts.layout(&self.config), exchange)
@@ -189,13 +204,11 @@ impl Exchanges {
             // Rare, and large: on the heap it makes no other send larger.
             Box::pin(self.declare(session, &spec)).await?;
         }
-        let held = (is_fanout && !urgent)
+        let held = (is_fanout && !parcel.urgent)
             .then(|| lock(&self.held).get(exchange.name()).copied())
             .flatten();
         if let Some(until) = held {
-            let now = Instant::now();
-            let half = deadline.map(|deadline| now + deadline.saturating_duration_since(now) / 2);
-            sleep_until(half.map_or(until, |half| until.min(half))).await;
+            sleep_until(in_time(until, parcel.deadline, Instant::now())).await;
         }
         Ok(())
     }
@@ -207,7 +220,10 @@ impl Exchanges {
         session: &Session,
         exchange: &ExchangeSpec,
     ) -> Result<bool, AmqpError> {
-        let former = lock(&self.era).former(session);
+        let former = {
+            let mut era = self.era.lock().await;
+            era.former(session.generation, session.since)
+        };
         // On the first connection nobody can have lost anything.
         if session.generation <= 1 {
             return Ok(false);
@@ -215,9 +231,20 @@ impl Exchanges {
         if !exchange_exists(&session.connection, &exchange.name).await? {
             return Ok(true);
         }
-        // A durable one has its bindings still. Where nobody knows, they may be gone.
-        let lost =
-            !exchange.durable && self.canary.lost_since(former, session).await != Some(false);
+        // A durable one has its bindings still.
+        if exchange.durable {
+            return Ok(false);
+        }
+        let mut era = self.era.lock().await;
+        if era.generation != session.generation || era.is_settled(Instant::now()) {
+            return Ok(false);
+        }
+        let lost = match era.lost {
+            Some(lost) => lost,
+            // Where nobody knows, they may be gone.
+            None => self.canary.lost_since(former, session).await != Some(false),
+        };
+        era.lost = Some(lost);
         Ok(lost)
     }
 
@@ -343,5 +370,46 @@ impl Exchanges {
     /// Whether the user could publish there before, so that a refusal may pass.
     pub(crate) fn was_granted(&self, exchange: &str) -> bool {
         lock(&self.granted).contains(exchange)
+    }
+}
+
+/// Until when a message is held, at the latest until half of its time is over: the other half is for the broker to take it.
+fn in_time(until: Instant, deadline: Option<Instant>, now: Instant) -> Instant {
+    let latest = deadline.map(|deadline| now + deadline.saturating_duration_since(now) / 2);
+    latest.map_or(until, |latest| until.min(latest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_held_for_half_of_its_time_at_most() {
+        let now = Instant::now();
+        let until = now + 2 * SECOND;
+        assert_eq!(in_time(until, None, now), until);
+        assert_eq!(in_time(until, Some(now + 60 * SECOND), now), until);
+        assert_eq!(in_time(until, Some(now + SECOND), now), now + SECOND / 2);
+        assert_eq!(in_time(until, Some(now - SECOND), now), now);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_lost_before_a_connection_is_asked_for_once_and_not_after_servers_had_their_time()
+     {
+        let (mut era, start) = (Era::default(), Instant::now());
+        assert_eq!(era.former(1, start), None);
+        let next = start + 10 * SECOND;
+        assert_eq!(era.former(2, next), Some(start));
+        assert!(!era.is_settled(next + REGROUP - SECOND / 100));
+        era.lost = Some(true);
+        assert_eq!(era.former(2, next + SECOND), Some(start));
+        assert_eq!((era.lost, era.since), (Some(true), Some(next)));
+        assert!(era.is_settled(next + REGROUP));
+        assert_eq!(era.former(3, next + 60 * SECOND), Some(next));
+        assert_eq!(era.lost, None, "of another connection nobody knows yet");
+        assert_eq!(era.former(2, next), Some(next), "too late");
+        assert_eq!(era.generation, 3);
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Parcel<'a> {
     pub(crate) persistent: bool,
     /// It waits for nobody who may be on the way.
     pub(crate) urgent: bool,
-    /// When its sender stops waiting.
+    /// When its sender gives it up.
     pub(crate) deadline: Option<Instant>,
 }
 

@@ -354,13 +354,7 @@ impl Publisher {
         session: &Arc<Session>,
         way: Way,
     ) -> Result<Confirmation, Failed> {
-        self.exchanges
-            .prepare(
-                session,
-                &parcel.address.exchange,
-                (parcel.urgent, parcel.deadline),
-            )
-            .await?;
+        self.exchanges.prepare(session, parcel).await?;
         if self.is_kept(parcel.entity) {
             // Large: in a box, so that messages of other kinds have no room for it.
             Box::pin(self.exchanges.declare_queue(session, &parcel.address)).await?;

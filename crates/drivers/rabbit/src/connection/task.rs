@@ -111,6 +111,7 @@ impl Inner {
             connection: connection.clone(),
             generation,
             host: Arc::clone(&host),
+            since: tokio::time::Instant::now(),
         };
         self.status
             .send_modify(|status| status.phase = Phase::Up(Arc::new(session)));
