@@ -131,7 +131,7 @@ impl<'a> Call<'a> {
                     Round::Emptied if self.is_answered_where_it_ran() => {
                         let round = tokio::select! {
                             round = self.wait(slot) => round,
-                            () = self.ask_twice() => return Err(self.lost()),
+                            () = self.until_nobody_answers_it(slot) => return Err(self.lost()),
                         };
                         let address = self.place.replies.address();
                         self.readdress(&mut request, &mut reply_queue, address)?;

@@ -142,6 +142,57 @@ async fn the_word_of_a_server_counts_that_stands_in_the_reply_queue_behind_much_
 }
 
 #[tokio::test(start_paused = true)]
+async fn servers_are_asked_once_more_where_the_questions_may_not_have_gone_out() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let call = call(&client(&driver));
+    let first = driver.next_sent().await;
+    sleep(Duration::from_secs(1)).await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    // The connection that publishes is back later than the one that consumes.
+    driver.delay_marks(Duration::from_secs(5));
+    for _ in 0..4 {
+        assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+    }
+    assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+    driver.delay_marks(Duration::ZERO);
+    let again = loop {
+        let sent = driver.next_sent().await;
+        if sent.to != "fanout topic-a" {
+            break sent;
+        }
+    };
+    assert_eq!(again.body, first.body);
+    driver.deliver(result(&again, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_sent_to_itself_is_not_waited_for_when_its_queue_is_lost_once_more() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    driver.hold_marks();
+    let call = call(&client(&driver));
+    let first = driver.next_sent().await;
+    sleep(Duration::from_secs(1)).await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    for _ in 0..4 {
+        assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+    }
+    sleep(Duration::from_secs(5)).await;
+    driver.lose_marks();
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    let start = Instant::now();
+    assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+    assert!(start.elapsed() < Duration::from_secs(2));
+    driver.deliver(result(&first, 5));
+    assert_eq!(call.await.unwrap().unwrap(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_answers_while_the_request_finds_no_queue_has_it() {
     let driver = Scripted::new();
     driver.confirm_all();
@@ -295,6 +346,26 @@ async fn a_call_waits_on_when_the_reply_queue_alone_was_emptied_unless_one_serve
     driver.event(ListenerEvent::Emptied);
     let error = careful.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_reply_queue_alone_was_emptied_waits_while_a_server_says_that_it_has_it() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let slow = call(&client(&driver));
+    let first = driver.next_sent().await;
+    sleep(Duration::from_secs(1)).await;
+    driver.event(ListenerEvent::Emptied);
+    let start = Instant::now();
+    let mut questions = 0;
+    while start.elapsed() < Duration::from_secs(30) {
+        assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+        questions += 1;
+        driver.deliver(heartbeat(&first));
+    }
+    assert!(questions <= 10, "{questions} questions in half a minute");
+    driver.deliver(result(&first, 5));
+    assert_eq!(slow.await.unwrap().unwrap(), 5);
 }
 
 #[tokio::test(start_paused = true)]

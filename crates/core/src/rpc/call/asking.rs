@@ -6,7 +6,7 @@
 //! any more, and nobody's word stands unread in the reply queue. Asks and waits; what is sent again, and when, is `rpc/call.rs`'s to say.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::{Call, ended, jittered};
 use crate::driver::{BoxFuture, Destination, Outgoing};
 use crate::ids;
 use crate::replies::doubts::{Asked, Whom};
-use crate::replies::slot::{Ending, Slot};
+use crate::replies::slot::{Ending, Signal, Slot};
 use crate::rpc::again::Question;
 use crate::rpc::place::Place;
 
@@ -50,7 +50,7 @@ impl Call<'_> {
     }
 
     async fn ask_who_has_it(&self, slot: &Slot, mut about: Duration) {
-        let mut most = QUESTIONS;
+        let (mut most, mut told) = (QUESTIONS, true);
         loop {
             slot.take_alive();
             let times = (about.as_millis() / APART.as_millis()).clamp(1, most.into());
@@ -60,9 +60,15 @@ impl Call<'_> {
                 self.ask_for_reply(wait).await;
             }
             if !slot.take_alive() {
-                self.read_up().await;
+                let tells = self.read_up().await;
                 if !slot.take_alive() {
-                    return;
+                    if tells || !told {
+                        return;
+                    }
+                    // Once more, so that it ends.
+                    told = false;
+                    about = about.min(self.left() / 4);
+                    continue;
                 }
             }
             debug!(msg_id = %self.place.id, "a server has the request and will answer it");
@@ -76,24 +82,30 @@ impl Call<'_> {
 
     /// Waits until all is read that stands in the reply queue now, for half of the time that is left at most: a server's word
     /// may be there already, behind large replies to others. What is sent to the queue last comes last.
-    async fn read_up(&self) {
+    ///
+    /// False if silence tells nothing: it was sent late, as may be the questions before it, or is lost with the queue once more.
+    async fn read_up(&self) -> bool {
         if !self.may_have_run_anywhere() {
-            return;
+            return true;
         }
         let (now, replies) = (Instant::now(), Arc::clone(&self.place.replies));
         let until = now + self.left() / 2;
         let Ok(place) = Place::take(replies, ids::msg_id(), (now, until), None, false) else {
-            return;
+            return true;
         };
         let mark = ReplyBody::null().finish(&place.id.to_string(), ids::unique_id());
         let queue = &*place.reply_queue;
         let mut message = Outgoing::new(Destination::Reply { queue }, mark.into_body());
         (message.persistent, message.mandatory) = (false, true);
         message.deadline = Some(until);
-        match self.driver.send(message).await {
-            Ok(()) => drop(ended(&place.slot).await),
-            Err(error) => debug!(%error, "there is no reply queue to read up"),
+        if let Err(error) = self.driver.send(message).await {
+            debug!(%error, "there is no reply queue to read up");
+            return true;
         }
+        let sent_at = Instant::now();
+        place.slot.note_sent(sent_at);
+        let signal = poll_fn(|cx| place.slot.poll(cx)).await;
+        matches!(signal, Signal::Ended(_)) && sent_at - now < ANSWER
     }
 
     /// Asks until the call ends, less often each time: servers may come back a little later than we do.
@@ -106,10 +118,20 @@ impl Call<'_> {
         }
     }
 
-    /// Asks, and asks again, since servers may come back a little later than we do; then the reply has had its time to come.
-    pub(super) async fn ask_twice(&self) {
-        self.ask_for_reply(REPEAT).await;
-        self.ask_for_reply(self.as_long_again()).await;
+    /// Asks, and asks again, since servers may come back a little later than we do; then the reply has had its time to come,
+    /// unless a server said that it has the request.
+    pub(super) async fn until_nobody_answers_it(&self, slot: &Slot) {
+        loop {
+            slot.take_alive();
+            self.ask_for_reply(REPEAT).await;
+            self.ask_for_reply(self.as_long_again()).await;
+            if !slot.take_alive() {
+                return;
+            }
+            if self.left() < LITTLE {
+                return pending().await;
+            }
+        }
     }
 
     /// Asks the servers of the topic for the reply, and waits so long for it to come. One that is alone is not asked: it is
