@@ -112,7 +112,7 @@ fn every_client_calls_the_server_of_another_peer() {
                 "{client} to {server}: {done}"
             );
         }
-        let served = serving.ask(&json!({"do": "await", "count": 24, "limit": 20.0}));
+        let served = serving.ask(&json!({"do": "await", "count": 24, "limit": 60.0}));
         assert_eq!(served["served"], 24, "{client} to {server}: {served}");
     }
 }
@@ -139,7 +139,7 @@ fn every_listener_drains_what_python_and_we_have_sent() {
             );
         }
         let done = Player::start(listener, "listener", &topic)
-            .ask(&json!({"do": "drain", "count": 30, "limit": 20.0}));
+            .ask(&json!({"do": "drain", "count": 30, "limit": 60.0}));
         assert_eq!(done["operations"], 30, "{listener}: {done}");
     }
 }

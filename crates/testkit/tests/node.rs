@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Says hello in AMQP 0-9-1 and reads the head of the answer, which is `connection.start` on channel 0.
 async fn greet(port: u16) -> io::Result<(TcpStream, [u8; 11])> {

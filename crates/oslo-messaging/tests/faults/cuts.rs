@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::common::{self, TOPIC};
 use crate::load::{Pair, check, first_new_answer_after, slow, slowest};
-use crate::{ALONE, RATE, RECOVERY};
+use crate::{ALONE, CALL_TIMEOUT, RATE, RECOVERY};
 
 /// What is cut.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ async fn no_call_is_lost_or_run_twice_when_connections_are_cut_under_load() {
     );
     // A cut may leave a call unconfirmed: its reply is then asked for and waited for, up to a good second, before it is
     // sent again. Several cuts in a row may each do so.
-    let slow = slow(&done, 2 * RECOVERY);
+    let slow = slow(&done, CALL_TIMEOUT / 4);
     check("cuts", &done, &pair.runs, None);
     assert!(slow.is_empty(), "no call waits longer: {slow:#?}");
     assert_eq!(

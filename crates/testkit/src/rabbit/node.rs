@@ -27,9 +27,9 @@ use crate::skip::skip;
 /// More lines for the `rabbitmq.conf` of every node that this run starts.
 pub const CONFIG_VARIABLE: &str = "OSLO_TEST_RABBIT_CONFIG";
 
-const BOOT_LIMIT: Duration = Duration::from_secs(90);
-const STOP_LIMIT: Duration = Duration::from_secs(30);
-const EPMD_LIMIT: Duration = Duration::from_secs(10);
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+const EPMD_LIMIT: Duration = Duration::from_secs(30);
 const COOKIE: &str = ".erlang.cookie";
 
 /// A broker that belongs to one test (or to a whole run); stopped when dropped. Administered through [`Broker`], to
@@ -101,7 +101,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When RabbitMQ is not installed or does not come up within 90 seconds; the text ends with what it printed.
+    /// When RabbitMQ is not installed or does not come up within three minutes; the text ends with what it printed.
     pub async fn boot() -> io::Result<Self> {
         Self::boot_with(NodeOptions::default()).await
     }
@@ -201,7 +201,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When it does not come up within 90 seconds.
+    /// When it does not come up within three minutes.
     pub async fn start(&mut self) -> io::Result<()> {
         if self.server.is_some() {
             return Ok(());
@@ -231,7 +231,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// When it still runs after 30 seconds (it is killed then).
+    /// When it still runs after a minute (it is killed then).
     pub async fn stop(&mut self) -> io::Result<()> {
         let Some(server) = &mut self.server else {
             return Ok(());
