@@ -24,6 +24,8 @@ use crate::replies::doubts::{Asked, TOGETHER};
 const METHOD: &str = "oslo_rpc_reply_again_ignore_errors";
 /// Within so many bytes of a question its method is named.
 const BEGIN: usize = 128;
+/// In bytes; nobody has a reason to ask more in one question. It is read by the task that reads the connection.
+const LONGEST: usize = 512 << 10;
 /// In bytes, of a queue's name: a short string of AMQP.
 const LONGEST_NAME: usize = 255;
 
@@ -51,7 +53,7 @@ impl Question {
 
     /// The question in a message, if it is one. Costs nearly nothing if it is none.
     pub(crate) fn find(message: &Body) -> Option<Self> {
-        if message.is_open() {
+        if message.is_open() || message.size() > LONGEST {
             return None;
         }
         let begin = message.bytes().get(..BEGIN)?;
@@ -135,6 +137,19 @@ mod tests {
         let many = (0..4 * TOGETHER).map(asked).collect();
         let kept = asks(many, "reply_1").expect("a question");
         assert_eq!(kept.requests.len(), TOGETHER);
+        let find = |many: usize| {
+            let requests = (0..many).map(|n| Asked {
+                msg_id: format!("{n:032x}"),
+                ..asked(n)
+            });
+            let question = Question {
+                requests: requests.collect(),
+                reply_q: "q".repeat(LONGEST_NAME),
+            };
+            Question::find(&Body::from(question.encode().expect("plain text")))
+        };
+        assert!(find(TOGETHER).is_some(), "as large as callers ask");
+        assert_eq!(find(16 * TOGETHER), None, "not read where others wait");
         let same = vec![asked(7); 100];
         let kept = asks(same, "reply_1").expect("a question");
         assert_eq!(kept.requests, [asked(7)]);
