@@ -24,10 +24,7 @@ use crate::address::{Address, address, plain_address};
 use crate::canary::Canary;
 use crate::config::{RabbitConfig, Wire};
 use crate::connection::{Link, Patience, Session};
-use crate::error::{
-    Place, is_missing, is_oversize, is_refused, nacked_error, publish_error, unanswered_error,
-    unconfirmed_error, undeliverable_error,
-};
+use crate::error::{is_missing, is_oversize, is_refused};
 use crate::exchanges::Exchanges;
 use crate::facts::Facts;
 use crate::lane::{Lane, LaneKind, LaneSlot, Progress, is_blocked, wait_while_blocked};
@@ -37,7 +34,9 @@ use crate::publisher::first::Attempted;
 use crate::pulse::Pulse;
 use crate::window::Windows;
 
+mod aside;
 mod first;
+mod told;
 
 /// For so long after a lost connection a request waits for its queue to be declared again.
 const SETTLING: Duration = Duration::from_secs(10);
@@ -450,32 +449,6 @@ impl Publisher {
         }
     }
 
-    /// Sends what is urgent on the connection that consumes, past all that waits for its turn on the other one; nobody says
-    /// whether it arrives. False if it has to go the usual way.
-    pub(crate) async fn send_aside(&self, message: &Outgoing<'_>, session: &Session) -> bool {
-        // A broker that is short of memory stops reading a connection on which somebody publishes, and with it its acks.
-        if self.is_blocked() || is_blocked(session) {
-            return false;
-        }
-        let Ok(parcel) = self.pack(message) else {
-            return false;
-        };
-        let mut aside = self.aside.lock().await;
-        let kept = aside.take().filter(|(generation, channel)| {
-            *generation == session.generation && channel.closed_reason().is_none()
-        });
-        let channel = match kept {
-            Some((_, channel)) => channel,
-            None => match session.connection.open_channel().await {
-                Ok(channel) => channel,
-                Err(_) => return false,
-            },
-        };
-        let sent = channel.send(&self.envelope(&parcel, false), &parcel.body);
-        *aside = Some((session.generation, channel));
-        sent.is_ok()
-    }
-
     /// The channel in force, if it belongs to a connection newer than `after`.
     fn current(&self, kind: LaneKind, after: u64) -> Option<Arc<Lane>> {
         let lane = lock(&self.lanes[kind as usize].current).clone()?;
@@ -539,65 +512,5 @@ impl Publisher {
             tracing::warn!(limit, "the broker takes no larger messages");
             self.limit.fetch_min(limit, Ordering::Relaxed);
         }
-    }
-
-    fn error(&self, entity: Destination<'_>, session: &Session, fault: Fault) -> Error {
-        let entity = entity.to_string();
-        let place = Place {
-            host: &session.host,
-            vhost: self.link.brokers().vhost(),
-            entity: &entity,
-        };
-        match fault {
-            Fault::Nacked => nacked_error(place),
-            Fault::Returned(code, text) => undeliverable_error(code, &text, place),
-            Fault::Amqp(error) => publish_error(error, place),
-            Fault::Unanswered(why) => unanswered_error(&why, place),
-        }
-    }
-
-    fn unconfirmed(&self, parcel: &Parcel<'_>, session: &Session, error: AmqpError) -> Error {
-        let entity = parcel.entity.to_string();
-        let place = Place {
-            host: &session.host,
-            vhost: self.link.brokers().vhost(),
-            entity: &entity,
-        };
-        unconfirmed_error(error, place)
-    }
-
-    /// What a sender is told whose deadline passed: why there was no connection, or that no confirm came, and what was
-    /// wrong with the last attempt.
-    fn late(&self, entity: Destination<'_>, last: Option<Fault>) -> Error {
-        let session = self.link.with_status(|status| status.session().cloned());
-        let error = match session {
-            Some(session) if is_blocked(&session) => {
-                let text = "the broker blocks publishers (memory or disk alarm) and did not take the message in time";
-                Error::new(ErrorKind::Timeout, text).with_host(&*session.host)
-            }
-            Some(session) => {
-                let (text, cause) = match last {
-                    Some(fault) => (
-                        "the broker did not take the message in time, though it was tried again and again",
-                        Some(self.error(entity, &session, fault)),
-                    ),
-                    None => ("the broker did not confirm the message in time", None),
-                };
-                let error = Error::new(ErrorKind::Timeout, text).with_host(&*session.host);
-                match cause {
-                    Some(cause) => error.with_source(cause),
-                    None => error,
-                }
-            }
-            None => self.link.last_error().unwrap_or_else(|| {
-                Error::new(
-                    ErrorKind::Unreachable,
-                    "no connection to the broker was made in time",
-                )
-            }),
-        };
-        error
-            .with("vhost", &**self.link.brokers().vhost())
-            .with("entity", entity.to_string())
     }
 }
