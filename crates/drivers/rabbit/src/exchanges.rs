@@ -183,7 +183,7 @@ impl Exchanges {
     }
 
     /// Declares the exchange of a message if need be, and waits a moment where servers have to find it first, unless it is
-    /// urgent. Half of the message's time is left to it.
+    /// urgent. One whose time ends before is told as failed: sent sooner it would be confirmed, and heard by nobody.
     pub(crate) async fn prepare(
         &self,
         session: &Session,
@@ -208,7 +208,7 @@ impl Exchanges {
             .then(|| lock(&self.held).get(exchange.name()).copied())
             .flatten();
         if let Some(until) = held {
-            sleep_until(in_time(until, parcel.deadline, Instant::now())).await;
+            sleep_until(until).await;
         }
         Ok(())
     }
@@ -373,27 +373,11 @@ impl Exchanges {
     }
 }
 
-/// Until when a message is held, at the latest until half of its time is over: the other half is for the broker to take it.
-fn in_time(until: Instant, deadline: Option<Instant>, now: Instant) -> Instant {
-    let latest = deadline.map(|deadline| now + deadline.saturating_duration_since(now) / 2);
-    latest.map_or(until, |latest| until.min(latest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_message_is_held_for_half_of_its_time_at_most() {
-        let now = Instant::now();
-        let until = now + 2 * SECOND;
-        assert_eq!(in_time(until, None, now), until);
-        assert_eq!(in_time(until, Some(now + 60 * SECOND), now), until);
-        assert_eq!(in_time(until, Some(now + SECOND), now), now + SECOND / 2);
-        assert_eq!(in_time(until, Some(now - SECOND), now), now);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_lost_before_a_connection_is_asked_for_once_and_not_after_servers_had_their_time()

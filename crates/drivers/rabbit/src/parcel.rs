@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use oslo_messaging_amqp::{EncodedProperties, Error as AmqpError, PropertiesBuilder, Table};
 use oslo_messaging_core::driver::Destination;
-use tokio::time::Instant;
 
 use crate::address::{Address, Exchange};
 use crate::compress::Compression;
@@ -32,8 +31,6 @@ pub(crate) struct Parcel<'a> {
     pub(crate) persistent: bool,
     /// It waits for nobody who may be on the way.
     pub(crate) urgent: bool,
-    /// When its sender gives it up.
-    pub(crate) deadline: Option<Instant>,
 }
 
 /// How a message is published this time.

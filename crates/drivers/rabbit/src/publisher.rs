@@ -192,7 +192,6 @@ impl Publisher {
             tell_unconfirmed: message.tell_unconfirmed,
             persistent: message.persistent,
             urgent: message.urgent,
-            deadline: message.deadline,
         })
     }
 
