@@ -38,6 +38,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The calls of one transport that wait for a reply.
 pub(crate) struct Replies {
+    /// The last question that somebody asked could not be sent.
+    pub(crate) unasked: AtomicBool,
     shared: Arc<Shared>,
     listener: Mutex<Option<Box<dyn Listener>>>,
     /// The reaper, and the one who tells servers what was given up.
@@ -138,6 +140,7 @@ impl Replies {
         let reaper = tokio::spawn(reap(Arc::clone(&shared)));
         let messenger = tokio::spawn(deliver(driver, given_up));
         Ok(Arc::new(Self {
+            unasked: AtomicBool::new(false),
             shared,
             listener: Mutex::new(Some(listener)),
             tasks: Mutex::new(vec![reaper, messenger]),

@@ -15,7 +15,7 @@ use oslo_messaging_core::error::{Error, ErrorKind, Result};
 use oslo_messaging_core::transport::{Transport, TransportOptions};
 use oslo_messaging_proto::json::value::Value;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// One message that was handed to the driver.
 #[derive(Clone)]
@@ -106,8 +106,6 @@ pub struct Scripted {
     changed: Arc<Notify>,
     /// Whether what is sent to the own reply queue is held, and what that is.
     marks: Mutex<(bool, Vec<Bytes>)>,
-    /// How long the bus takes to have such a message.
-    mark_delay: Mutex<Duration>,
     rule: Mutex<Option<Rule>>,
     listen_rule: Mutex<Option<ListenRule>>,
     tags: AtomicU64,
@@ -128,7 +126,6 @@ impl Scripted {
             script: Arc::default(),
             changed: Arc::default(),
             marks: Mutex::default(),
-            mark_delay: Mutex::default(),
             rule: Mutex::default(),
             listen_rule: Mutex::default(),
             tags: AtomicU64::new(1),
@@ -151,11 +148,6 @@ impl Scripted {
     /// Loses what was sent to the own reply queue; from now on it is delivered.
     pub fn lose_marks(&self) {
         std::mem::take(&mut *self.marks.lock().unwrap());
-    }
-
-    /// Lets what is sent to the own reply queue take so long to be sent.
-    pub fn delay_marks(&self, delay: Duration) {
-        *self.mark_delay.lock().unwrap() = delay;
     }
 
     /// Delivers what was sent to the own reply queue, now and from now on.
@@ -309,8 +301,6 @@ impl Driver for Scripted {
                 && self.script.lock().unwrap().subscription == Some(Subscription::Replies)
                 && message.body.reply().is_ok_and(|reply| reply.is_ending());
             if is_mark {
-                let delay = *self.mark_delay.lock().unwrap();
-                sleep(delay).await;
                 // What somebody sends to itself comes back in its turn.
                 let mut marks = self.marks.lock().unwrap();
                 marks.1.push(message.body.into_bytes());

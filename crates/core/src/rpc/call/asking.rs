@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use oslo_messaging_proto::wire::reply::ReplyBody;
@@ -83,7 +84,7 @@ impl Call<'_> {
     /// Waits until all is read that stands in the reply queue now, for half of the time that is left at most: a server's word
     /// may be there already, behind large replies to others. What is sent to the queue last comes last.
     ///
-    /// False if silence tells nothing: it was sent late, as may be the questions before it, or is lost with the queue once more.
+    /// False if silence tells nothing: the questions before it found no connection, or the queue is lost once more.
     async fn read_up(&self) -> bool {
         if !self.may_have_run_anywhere() {
             return true;
@@ -102,10 +103,10 @@ impl Call<'_> {
             debug!(%error, "there is no reply queue to read up");
             return true;
         }
-        let sent_at = Instant::now();
-        place.slot.note_sent(sent_at);
+        place.slot.note_sent(Instant::now());
         let signal = poll_fn(|cx| place.slot.poll(cx)).await;
-        matches!(signal, Signal::Ended(_)) && sent_at - now < ANSWER
+        let unasked = self.place.replies.unasked.load(Ordering::Relaxed);
+        matches!(signal, Signal::Ended(_)) && !unasked
     }
 
     /// Asks until the call ends, less often each time: servers may come back a little later than we do.
@@ -178,7 +179,12 @@ impl Call<'_> {
             // Its queue may outlive everybody who asks.
             message.expires = Some(self.left());
         }
-        if let Err(error) = self.driver.send(message).await {
+        let sent = self.driver.send(message).await;
+        self.place
+            .replies
+            .unasked
+            .store(sent.is_err(), Ordering::Relaxed);
+        if let Err(error) = sent {
             debug!(%error, "nobody was asked for replies that may be lost");
         }
     }
