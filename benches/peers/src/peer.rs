@@ -361,10 +361,12 @@ async fn hold<C: Client>(
     bytes: usize,
 ) -> Result<Done, String> {
     let mut calls = tokio::task::JoinSet::new();
+    // One client for all, since it is the memory of calls that is measured.
+    let client = Arc::new(client.clone());
     let before = desk.usage(0);
     let began = Instant::now();
     for _ in 0..count {
-        let (client, value) = (client.clone(), text(bytes));
+        let (client, value) = (Arc::clone(&client), text(bytes));
         calls.spawn(async move { client.hold(value).await });
     }
     let mut done = Done::default();

@@ -111,6 +111,8 @@ pub(super) struct Caller {
     ctx: Context,
     client: RpcClient,
     all: RpcClient,
+    /// Waits longer, for calls that are held.
+    patient: RpcClient,
     notifier: Notifier,
     confirmed: Notifier,
 }
@@ -129,6 +131,7 @@ impl Caller {
             topic: topic.into(),
             ctx: Context::new(),
             all: client.prepare().fanout(true),
+            patient: client.prepare().timeout(Duration::from_secs(100)),
             confirmed: notifier.prepare().confirmed(),
             client,
             notifier,
@@ -176,8 +179,8 @@ impl Client for Caller {
     }
 
     async fn hold(&self, value: Arc<str>) -> Outcome {
-        let client = self.client.prepare().timeout(Duration::from_secs(100));
-        let length: u64 = client
+        let length: u64 = self
+            .patient
             .call(&self.ctx, "hold", Value { value: &*value })
             .await
             .map_err(text)?;
