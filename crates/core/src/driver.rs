@@ -174,6 +174,9 @@ pub struct Capabilities {
     /// Messages stay inside of this process and are handed over as they are, so that they need not be written as bytes:
     /// requests and replies are sent open ([`Body`](oslo_messaging_proto::wire::body::Body)). Whoever asks such a message for its bytes gets them.
     pub open: bool,
+    /// What it took it delivers, or gives it back, as long as the process lives: nobody ever has to ask for a reply again, and
+    /// servers keep none for that.
+    pub lossless: bool,
     /// Where a notification has its context on this bus.
     pub context: ContextForm,
     /// The prefetch that an option of the driver sets, whatever a [`Subscription`] asks for.
@@ -192,6 +195,7 @@ impl Capabilities {
         mandatory: false,
         history: false,
         open: false,
+        lossless: false,
         context: ContextForm::Flat,
         prefetch: None,
         reply_retry: Duration::ZERO,

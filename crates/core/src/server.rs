@@ -5,7 +5,7 @@
 //! waits. Whoever gives a permit back takes the next waiting delivery with it. What waits is not yet
 //! settled, so the bus keeps count of it and hands out no more than the prefetch.
 //!
-//! File `permit` has the right to work, `lanes` the bounds of single kinds of work, `ending` the end, `lifecycle` what
+//! File `permit` has the right to work, `seat` the tasks that wait for it, `lanes` the bounds of single kinds of work, `ending` the end, `lifecycle` what
 //! owners see of begin and end, `executor` and `threads` where handlers run.
 
 use std::collections::VecDeque;
@@ -22,18 +22,21 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use crate::clock::clock;
 use crate::driver::{Delivery, Inbox, ListenerEvent};
 use crate::error::Error;
 use crate::lock::lock;
 
 use self::lanes::{Lane, Lanes};
-use self::permit::Permit;
+use self::permit::{Permit, Starting};
+use self::seat::{Seat, Seats, Sitting};
 
 mod ending;
 pub(crate) mod executor;
 pub(crate) mod lanes;
 pub(crate) mod lifecycle;
 pub(crate) mod permit;
+mod seat;
 pub(crate) mod threads;
 
 /// So many urgent deliveries are attended to without a permit; more wait for one.
@@ -125,7 +128,7 @@ pub struct Stopped {
 }
 
 /// Deliveries of one subscription, those waiting and those worked on.
-pub(crate) struct Floor<W> {
+pub(crate) struct Floor<W: Work> {
     pub(crate) work: W,
     runtime: Handle,
     this: Weak<Self>,
@@ -133,17 +136,19 @@ pub(crate) struct Floor<W> {
     /// Urgent deliveries that are attended to without one.
     attended: AtomicUsize,
     waiting_limit: usize,
-    state: Mutex<State>,
+    state: Mutex<State<W>>,
     tasks: Mutex<JoinSet<()>>,
     failed: Mutex<Option<Error>>,
     failure: Notify,
 }
 
-struct State {
+struct State<W: Work> {
     open: bool,
     free: usize,
     waiting: VecDeque<Received>,
     lanes: Lanes,
+    /// Tasks without work.
+    seats: Seats<W>,
     /// What waited when the connection was lost: the bus has taken it back, unless it lost it as well.
     stale: VecDeque<Received>,
 }
@@ -164,6 +169,7 @@ impl<W: Work> Floor<W> {
                 free: permits.get(),
                 waiting: VecDeque::new(),
                 lanes: Lanes::default(),
+                seats: Seats::default(),
                 stale: VecDeque::new(),
             }),
             tasks: Mutex::new(JoinSet::new()),
@@ -208,18 +214,45 @@ impl<W: Work> Floor<W> {
         }
     }
 
-    /// Takes the next waiting delivery along with a permit, or counts the permit as free.
-    fn next(&self) -> Option<Received> {
+    /// Takes the next waiting delivery along with a permit, or counts the permit as free: then the task that had it may stay.
+    fn next_or_rest(&self, sitting: Option<&Sitting<W>>) -> Next<W> {
         let mut state = lock(&self.state);
-        let next = if state.open {
-            state.waiting.pop_front()
-        } else {
-            None
-        };
-        if next.is_none() {
-            state.free += 1;
+        match state.next() {
+            Some(next) => Next::Go(next),
+            None => {
+                state.free += 1;
+                state.rest(sitting)
+            }
         }
-        next
+    }
+
+    /// The same for a task whose permit is gone.
+    fn rest(&self, sitting: Option<&Sitting<W>>) -> Next<W> {
+        lock(&self.state).rest(sitting)
+    }
+
+    /// Gives a permit back that its task does without from now on; the next waiting delivery gets another task.
+    fn give_permit_back(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        let Some(next) = state.next() else {
+            state.free += 1;
+            return;
+        };
+        let seat = state.seats.take();
+        drop(state);
+        self.give(next, seat);
+    }
+
+    /// Has a task that waits take this delivery, or a new one; its permit is counted.
+    fn give(self: &Arc<Self>, received: Received, seat: Option<Arc<Seat<W>>>) {
+        let starting = Starting::new(self, received);
+        let left = match seat {
+            Some(seat) => seat.give(starting),
+            None => Some(starting),
+        };
+        if let Some(starting) = left {
+            self.start(starting);
+        }
     }
 
     /// The bus takes back what was not settled and may hand it to another server, so it is not started
@@ -244,20 +277,20 @@ impl<W: Work> Floor<W> {
         let Some(this) = self.this.upgrade() else {
             return;
         };
-        while let Some(received) = self.admit() {
-            this.start(received);
+        while let Some((received, seat)) = self.admit() {
+            this.give(received, seat);
         }
     }
 
     /// Takes the next waiting delivery, if a permit is free.
-    fn admit(&self) -> Option<Received> {
+    fn admit(&self) -> Option<(Received, Option<Arc<Seat<W>>>)> {
         let mut state = lock(&self.state);
         if !state.open || state.free == 0 {
             return None;
         }
         let received = state.waiting.pop_front()?;
         state.free -= 1;
-        Some(received)
+        Some((received, state.seats.take()))
     }
 
     /// The messages that wait here, those included of which the bus has yet to say whether it has them still.
@@ -282,7 +315,12 @@ impl<W: Work> Floor<W> {
     /// Starts nothing new any more. What still comes is kept unsettled, so that it goes back to the bus
     /// with the subscription: given back at once it might come again at once.
     pub(crate) fn close(&self) {
-        lock(&self.state).open = false;
+        let seats = {
+            let mut state = lock(&self.state);
+            state.open = false;
+            state.seats.take_all()
+        };
+        seats.iter().for_each(|seat| seat.end());
     }
 
     /// Aborts all tasks without waiting for them.
@@ -300,7 +338,36 @@ impl<W: Work> Drop for Attending<W> {
     }
 }
 
-impl State {
+/// What a task does when it has done its work.
+enum Next<W: Work> {
+    /// Goes on.
+    Go(Received),
+    /// Waits here.
+    Rest(Arc<Seat<W>>),
+    End,
+}
+
+impl<W: Work> State<W> {
+    fn next(&mut self) -> Option<Received> {
+        if self.open {
+            self.waiting.pop_front()
+        } else {
+            None
+        }
+    }
+
+    fn rest(&mut self, sitting: Option<&Sitting<W>>) -> Next<W> {
+        if !self.open || !self.seats.has_room() {
+            return Next::End;
+        }
+        let seat = match sitting {
+            Some(sitting) => sitting.again(),
+            None => Seat::new(),
+        };
+        self.seats.put(Arc::clone(&seat));
+        Next::Rest(seat)
+    }
+
     fn waiting(&self) -> usize {
         self.waiting.len() + self.lanes.waiting()
     }
@@ -320,10 +387,11 @@ impl State {
 
 impl<W: Work> Inbox for Floor<W> {
     fn deliver(&self, delivery: Delivery) {
+        let at = Instant::now();
         let received = Received {
             delivery,
-            at: Instant::now(),
-            clock: SystemTime::now(),
+            at,
+            clock: clock(at),
             lane: None,
         };
         let Some(this) = self.this.upgrade() else {
@@ -340,8 +408,9 @@ impl<W: Work> Inbox for Floor<W> {
                     first
                 }
             };
+            let seat = state.seats.take();
             drop(state);
-            this.start(first);
+            this.give(first, seat);
         } else if state.open
             && self.attended.load(Ordering::Relaxed) < ATTENDED
             && self.work.is_urgent(&received.delivery)

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -122,6 +122,8 @@ struct Inner {
     metrics: Option<Arc<Metrics>>,
     /// The reply listener: started by one call while the others wait. Replaced after it died.
     replies: Mutex<Arc<OnceCell<Arc<Replies>>>>,
+    /// The first that was started, for calls not to lock anything.
+    first_replies: OnceLock<Arc<Replies>>,
     closed: AtomicBool,
 }
 
@@ -148,6 +150,7 @@ impl Transport {
                 options,
                 metrics,
                 replies: Mutex::default(),
+                first_replies: OnceLock::new(),
                 closed: AtomicBool::new(false),
             }),
         }
@@ -292,11 +295,19 @@ impl Transport {
             replies.close().await;
             return Err(Error::closed());
         }
+        self.inner
+            .first_replies
+            .get_or_init(|| Arc::clone(&replies));
         Ok(replies)
     }
 
     /// The reply listener, if it is started and lives.
     pub(crate) fn replies_at_hand(&self) -> Option<Arc<Replies>> {
+        if let Some(first) = self.inner.first_replies.get()
+            && !first.is_dead()
+        {
+            return Some(Arc::clone(first));
+        }
         let cell = lock(&self.inner.replies);
         let replies = cell.get().filter(|replies| !replies.is_dead());
         replies.map(Arc::clone)

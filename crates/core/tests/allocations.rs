@@ -48,9 +48,9 @@ impl Endpoint for Echo {
 
 const CALLS: u64 = 1_000;
 /// Of both sides and of the driver between them.
-const MOST: u64 = 18;
+const MOST: u64 = 12;
 /// Of a server that takes a request, runs its method and hands the reply to the driver.
-const MOST_SERVED: u64 = 17;
+const MOST_SERVED: u64 = 12;
 /// Bytes that the future of a call has, which its caller's task holds while it waits.
 const MOST_BYTES: usize = 416;
 

@@ -30,6 +30,8 @@ pub struct Outgoing<'a> {
     pub body: Body,
     /// When the sender stops waiting; `None` waits as long as [`Outgoing::retry`] allows.
     pub deadline: Option<Instant>,
+    /// When it was put together, if that was just now: a driver that hands it on without waiting need not read a clock.
+    pub fresh: Option<Instant>,
     /// How long the bus keeps the message if nobody takes it (the AMQP `expiration` of a call).
     pub expires: Option<Duration>,
     /// Fail with `Undeliverable` if nobody would get it.
@@ -79,6 +81,7 @@ impl<'a> Outgoing<'a> {
             destination,
             body: body.into(),
             deadline: None,
+            fresh: None,
             expires: None,
             mandatory: false,
             retry: Retry::Forever,

@@ -35,7 +35,7 @@
 
 pub mod driver;
 mod exchange;
-mod hash;
+pub(crate) mod hash;
 mod queue;
 
 use std::collections::HashMap;

@@ -46,6 +46,8 @@ pub(crate) struct Call<'a> {
     pub(crate) resend: bool,
     /// Whether the bus can tell that nobody would get a message.
     pub(crate) can_return: bool,
+    /// Whether the bus never loses what it took.
+    pub(crate) lossless: bool,
 }
 
 /// Why one round of sending and waiting ended.
@@ -73,8 +75,10 @@ impl<'a> Call<'a> {
     )]
     pub(crate) fn run(mut self) -> impl Future<Output = Result<Outcome>> + Send + use<'a> {
         async move {
-            let mut send = Some(self.driver.send(self.request()));
-            let round = poll_fn(|cx| poll_round(&self.place.slot, &mut send, cx)).await;
+            let mut request = self.request();
+            request.fresh = Some(self.place.started);
+            let mut send = Some(self.driver.send(request));
+            let round = poll_fn(|cx| self.poll_first(&mut send, cx)).await;
             drop(send);
             let ending = match round {
                 Round::Ended(ending) => ending,
@@ -87,6 +91,16 @@ impl<'a> Call<'a> {
                 Ending::Failed(error) => Err(error),
             }
         }
+    }
+
+    fn poll_first(
+        &self,
+        send: &mut Option<BoxFuture<'_, Result<()>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Round> {
+        // Where nothing is lost nobody will ask when it was sent.
+        let sent_at = self.lossless.then_some(self.place.started);
+        poll_round(&self.place.slot, send, sent_at, cx)
     }
 
     /// The call's id.
@@ -239,7 +253,7 @@ impl<'a> Call<'a> {
 
     /// Sends, if there is something to send, and waits, both at the same time.
     async fn round(&self, slot: &Slot, mut send: Option<BoxFuture<'_, Result<()>>>) -> Round {
-        poll_fn(|cx| poll_round(slot, &mut send, cx)).await
+        poll_fn(|cx| poll_round(slot, &mut send, None, cx)).await
     }
 
     /// Waits for what becomes of a call that has asked for its reply already.
@@ -333,6 +347,7 @@ fn with_reply_queue(body: &Bytes, id: MsgId, old: &str, new: &str) -> Option<Byt
 fn poll_round(
     slot: &Slot,
     send: &mut Option<BoxFuture<'_, Result<()>>>,
+    sent_at: Option<Instant>,
     cx: &mut Context<'_>,
 ) -> Poll<Round> {
     if let Poll::Ready(signal) = slot.poll(cx) {
@@ -348,7 +363,7 @@ fn poll_round(
     *send = None;
     match sent {
         Ok(()) => {
-            slot.note_sent(Instant::now());
+            slot.note_sent(sent_at.unwrap_or_else(Instant::now));
             slot.poll(cx).map(|signal| end_of_round(signal, send, cx))
         }
         Err(error) => Poll::Ready(Round::SendFailed(error)),

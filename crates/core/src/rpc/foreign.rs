@@ -154,6 +154,7 @@ pub async fn call(
         mandatory: request.is_mandatory(),
         resend: true,
         can_return: transport.capabilities().mandatory,
+        lossless: transport.capabilities().lossless,
     };
     read_outcome(call.run().await)
 }

@@ -90,7 +90,7 @@ pub(crate) struct Admitted<'a, D: Dispatch> {
     /// Its place, if only some of its method may run at once.
     pub(crate) place: Option<Place<Service<D>>>,
     /// Still to be acknowledged.
-    pub(crate) unsettled: Option<Unsettled<'a>>,
+    pub(crate) unsettled: Option<Box<Unsettled<'a>>>,
     /// When its caller stops waiting.
     pub(crate) deadline: Option<Instant>,
 }
@@ -112,7 +112,7 @@ impl Intake {
     }
 
     /// Keeps the delivery until its request is done, or acknowledges it now.
-    fn take(&self, delivery: Delivery, request: &Request) -> Option<Unsettled<'_>> {
+    fn take(&self, delivery: Delivery, request: &Request) -> Option<Box<Unsettled<'_>>> {
         if self.acknowledge == Acknowledge::Before {
             delivery.ack();
             return None;
@@ -121,11 +121,12 @@ impl Intake {
         if let Some(id) = &id {
             lock(&self.running).insert(id.clone(), Vec::new());
         }
-        Some(Unsettled {
+        // In a box: most servers have none.
+        Some(Box::new(Unsettled {
             intake: self,
             id,
             delivery: Some(delivery),
-        })
+        }))
     }
 
     /// Settles a copy of a request that came before: with the first, if that still runs.
@@ -296,7 +297,7 @@ fn lane_of(
 
 /// The request's id, if it is one as this library and the reference draw them.
 fn regular_id(request: &Request) -> Option<UniqueId> {
-    request.unique_id().and_then(UniqueId::parse)
+    request.message_id()
 }
 
 /// Where the caller waits, if it does.

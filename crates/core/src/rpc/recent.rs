@@ -13,12 +13,14 @@
 //! also by a method that is still running.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use oslo_messaging_proto::wire::ids::UniqueId;
 use oslo_messaging_proto::wire::reply::SealedReply;
 use tokio::time::Instant;
+
+use crate::memory::hash::Quick;
 
 /// How many replies are kept at most, and how large all of them and one of them may be.
 const COUNT: usize = 4096;
@@ -189,9 +191,8 @@ impl RecentReplies {
 }
 
 fn digest(queue: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    queue.hash(&mut hasher);
-    hasher.finish()
+    // Who finds another name with this digest misses a reply of its own.
+    Quick.hash_one(queue)
 }
 
 #[cfg(test)]

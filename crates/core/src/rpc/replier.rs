@@ -81,6 +81,8 @@ pub(crate) struct Replier {
     /// A permit is kept until the bus has the reply, or said that nobody waits for it.
     in_turn: bool,
     obsolete: Mutex<ObsoleteQueues>,
+    /// Whether one was ever noted; apart, since every reply asks.
+    any_obsolete: AtomicBool,
     waiting: AtomicUsize,
     dropped: AtomicU64,
     stopping: AtomicBool,
@@ -97,6 +99,7 @@ impl Replier {
             limit: limit.max(capabilities.reply_retry),
             in_turn,
             obsolete: Mutex::default(),
+            any_obsolete: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -249,6 +252,7 @@ impl Replier {
                     "abandoned a reply: its queue did not appear"
                 );
                 lock(&self.obsolete).insert(now.into_std(), to.queue());
+                self.any_obsolete.store(true, Ordering::Release);
                 self.count_dropped();
                 return;
             }
@@ -291,6 +295,7 @@ impl Replier {
     ) -> Outgoing<'a> {
         let mut message = Outgoing::new(Destination::Reply { queue: to.queue() }, body);
         message.deadline = Some(deadline_after(now, self.limit));
+        message.fresh = Some(now);
         message.mandatory = self.mandatory;
         message.retry = Retry::Forever;
         message.persistent = persistent;
@@ -298,8 +303,11 @@ impl Replier {
     }
 
     fn is_obsolete(&self, queue: &str) -> bool {
-        let mut obsolete = lock(&self.obsolete);
         // Nearly always none is, and no clock is read.
+        if !self.any_obsolete.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut obsolete = lock(&self.obsolete);
         !obsolete.is_empty() && obsolete.contains(Instant::now().into_std(), queue)
     }
 

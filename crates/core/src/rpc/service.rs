@@ -214,7 +214,7 @@ struct Begun<'a, D: Dispatch> {
     request: Request,
     found: Result<Found, Failure>,
     place: Option<Place<Service<D>>>,
-    unsettled: Option<Unsettled<'a>>,
+    unsettled: Option<Box<Unsettled<'a>>>,
     deadline: Option<Instant>,
     to: Option<ReplyTo>,
     here: Option<Entered<'a>>,
@@ -310,7 +310,7 @@ impl<D: Dispatch> Work for Service<D> {
                 if span.is_disabled() {
                     return run.await;
                 }
-                run.instrument(span.clone()).await
+                Box::pin(run.instrument(span.clone())).await
             };
             tokio::select! {
                 biased;
@@ -341,12 +341,22 @@ impl<D: Dispatch> Work for Service<D> {
             if let Some(queue) = recent.moved_to(id) {
                 to = ReplyTo::new(&queue, to.msg_id());
             }
-            kept = recent.keep(id, to.queue(), reply.clone(), at) && !self.intake.promises_reply();
+            // Where nothing is lost nobody asks.
+            kept = !self.transport.capabilities().lossless
+                && recent.keep(id, to.queue(), reply.clone(), at)
+                && !self.intake.promises_reply();
         }
-        self.replier
-            .reply(&to, Letter { reply, kept, at }, permit, settle)
-            .instrument(span)
-            .await
+        let letter = Letter { reply, kept, at };
+        if span.is_disabled() {
+            return self.replier.reply(&to, letter, permit, settle).await;
+        }
+        // In a box, so that no other request has room for it.
+        Box::pin(
+            self.replier
+                .reply(&to, letter, permit, settle)
+                .instrument(span),
+        )
+        .await
     }
 
     fn is_urgent(&self, delivery: &Delivery) -> bool {

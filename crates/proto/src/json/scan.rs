@@ -8,7 +8,8 @@ use std::ops::Range;
 use crate::json::error::{JsonError, JsonErrorKind};
 use crate::json::nesting::Nesting;
 use crate::json::runs::read_run_end;
-use crate::json::unescape::{Surrogates, escape_len, unescape};
+use crate::json::text::Text;
+use crate::json::unescape::{Surrogates, escape_len, unescape, unescape_text};
 
 /// The content of a JSON string as it stands in the text, between its quotes; its escapes have been checked.
 #[derive(Debug, Clone, Copy)]
@@ -180,9 +181,9 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a string and writes what it says, which is JSON text itself, in one pass.
-    pub(crate) fn string_of_json(&mut self) -> Result<String, JsonError> {
+    pub(crate) fn string_of_json(&mut self) -> Result<Text, JsonError> {
         self.expect(b'"')?;
-        let (out, end) = unescape(self.text, self.at, Surrogates::KeepEscaped)?;
+        let (out, end) = unescape_text(self.text, self.at)?;
         self.at = end;
         if self.at >= self.text.len() {
             return Err(self.unexpected());

@@ -18,6 +18,12 @@ pub(crate) enum Text {
         start: usize,
         end: usize,
     },
+    /// Text of a small message: with its counter in one block.
+    Packed {
+        buffer: Arc<str>,
+        start: u32,
+        end: u32,
+    },
 }
 
 impl Text {
@@ -31,6 +37,18 @@ impl Text {
         }
     }
 
+    /// A copy of `text`; for what is small.
+    pub(crate) fn packed(text: &str) -> Self {
+        match u32::try_from(text.len()) {
+            Ok(end) => Self::Packed {
+                buffer: text.into(),
+                start: 0,
+                end,
+            },
+            Err(_) => Self::owned(text.to_owned()),
+        }
+    }
+
     /// The part `range` of this text, sharing its buffer. The range must lie on character borders.
     pub(crate) fn slice(&self, range: Range<usize>) -> Self {
         match self {
@@ -39,6 +57,12 @@ impl Text {
                 buffer: Arc::clone(buffer),
                 start: start + range.start,
                 end: start + range.end,
+            },
+            // Invariant: the range lies in a text that is not longer than this.
+            Self::Packed { buffer, start, .. } => Self::Packed {
+                buffer: Arc::clone(buffer),
+                start: start + range.start as u32,
+                end: start + range.end as u32,
             },
         }
     }
@@ -57,6 +81,7 @@ impl Text {
         match self {
             Self::Static(text) => text,
             Self::Shared { buffer, start, end } => &buffer[*start..*end],
+            Self::Packed { buffer, start, end } => &buffer[*start as usize..*end as usize],
         }
     }
 }
@@ -87,5 +112,23 @@ impl Eq for Text {}
 impl From<String> for Text {
     fn from(text: String) -> Self {
         Self::owned(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_text_is_cut_like_any_other() {
+        let (packed, owned) = (
+            Text::packed("0123456789"),
+            Text::owned("0123456789".to_owned()),
+        );
+        for text in [&packed, &owned] {
+            assert_eq!(text.slice(2..9).slice(1..4).as_str(), "345");
+            assert_eq!(text.slice(0..0).as_str(), "");
+        }
+        assert_eq!(packed, owned);
     }
 }

@@ -1,7 +1,10 @@
 //! What a JSON string says: its escapes undone, in one pass and one allocation.
 
+use std::cell::Cell;
+
 use crate::json::error::{JsonError, JsonErrorKind};
 use crate::json::runs::{CHUNK, before_mark, chunk_at, is_read_stop, read_stops, skip_blocks};
+use crate::json::text::Text;
 
 /// What becomes of a surrogate escape without its partner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,20 +42,61 @@ fn hex4(bytes: &[u8], at: usize) -> Result<u16, JsonError> {
 /// how much of them counts.
 pub(crate) fn unescape(
     text: &str,
-    mut at: usize,
+    at: usize,
     surrogates: Surrogates,
 ) -> Result<(String, usize), JsonError> {
+    let mut out = Vec::with_capacity(text.len() - at + CHUNK);
+    let end = unescape_into(&mut out, text, at, surrogates)?;
+    // Invariant: pieces of a text, cut beside ASCII characters, and whole characters.
+    Ok((
+        String::from_utf8(out).expect("pieces of text are text"),
+        end,
+    ))
+}
+
+/// Text up to this size is unescaped into a buffer that the thread keeps, and takes no more room than it needs.
+const SMALL: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The same as shared text, surrogates kept.
+pub(crate) fn unescape_text(text: &str, at: usize) -> Result<(Text, usize), JsonError> {
+    let length = text.len() - at;
+    if length > SMALL {
+        let (out, end) = unescape(text, at, Surrogates::KeepEscaped)?;
+        return Ok((Text::owned(out), end));
+    }
+    let mut out = SCRATCH.take();
+    out.clear();
+    out.reserve(length + CHUNK);
+    let end = unescape_into(&mut out, text, at, Surrogates::KeepEscaped);
+    let result = end.map(|end| {
+        // Invariant: as above.
+        let text = std::str::from_utf8(&out).expect("pieces of text are text");
+        (Text::packed(text), end)
+    });
+    SCRATCH.set(out);
+    result
+}
+
+fn unescape_into(
+    out: &mut Vec<u8>,
+    text: &str,
+    mut at: usize,
+    surrogates: Surrogates,
+) -> Result<usize, JsonError> {
     let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len() - at + CHUNK);
     loop {
-        at = copy_run(bytes, at, &mut out);
+        at = copy_run(bytes, at, out);
         match bytes.get(at) {
-            None | Some(b'"') => return Ok((finish(out), at)),
+            None | Some(b'"') => return Ok(at),
             Some(b'\\') => {}
             Some(_) => return Err(JsonError::at(JsonErrorKind::ControlCharacter, at)),
         }
         match bytes.get(at + 1) {
-            Some(b'u') => at = unescape_unicode(bytes, at, &mut out, surrogates)?,
+            Some(b'u') => at = unescape_unicode(bytes, at, out, surrogates)?,
             Some(&letter) if MEANT[usize::from(letter)] != 0 => {
                 out.push(MEANT[usize::from(letter)]);
                 at += 2;
@@ -76,11 +120,6 @@ static MEANT: [u8; 256] = {
     meant[b'f' as usize] = 0x0c;
     meant
 };
-
-fn finish(out: Vec<u8>) -> String {
-    // Invariant: pieces of a text, cut beside ASCII characters, and whole characters.
-    String::from_utf8(out).expect("pieces of text are text")
-}
 
 fn push_char(out: &mut Vec<u8>, character: char) {
     out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use crate::state::hash::Keyed;
 use crate::wire::ids::{UniqueId, parse_hex};
 
 /// The last ids in order of arrival; one that comes again is not moved.
@@ -19,7 +20,7 @@ use crate::wire::ids::{UniqueId, parse_hex};
 pub struct Duplicates {
     capacity: usize,
     order: VecDeque<Key>,
-    known: HashSet<Key>,
+    known: HashSet<Key, Keyed>,
 }
 
 /// An id: the number of a regular one, else its text.
@@ -44,7 +45,7 @@ impl Duplicates {
         Self {
             capacity,
             order: VecDeque::new(),
-            known: HashSet::new(),
+            known: HashSet::default(),
         }
     }
 

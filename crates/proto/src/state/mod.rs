@@ -3,4 +3,5 @@
 pub mod backoff;
 pub mod calls;
 pub mod dedup;
+mod hash;
 pub mod obsolete;

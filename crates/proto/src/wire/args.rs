@@ -106,6 +106,12 @@ impl Args {
 
     /// Takes the value of `name` out, if it is there.
     pub fn take(&mut self, name: &str) -> Option<RawJson> {
+        if let Repr::Raw(raw) = &self.0
+            && let Some(only) = only_member(raw, name)
+        {
+            self.0 = Repr::Entries(Vec::new());
+            return Some(only);
+        }
         let entries = self.entries_mut();
         let place = entries.iter().position(|(key, _)| key.as_str() == name)?;
         let (_, value) = entries.remove(place);
@@ -185,6 +191,16 @@ impl Args {
             Repr::Raw(_) => unreachable!("turned into entries just above"),
         }
     }
+}
+
+/// The value of `name` in an object that has nothing else, as the arguments of many methods do.
+fn only_member(raw: &RawJson, name: &str) -> Option<RawJson> {
+    let mut members = Members::of(raw.as_str()).ok()?;
+    let (key, place) = members.next_member().ok()??;
+    if key.decode() != name || members.next_member().ok()?.is_some() {
+        return None;
+    }
+    Some(RawJson::checked(raw.text().slice(place)))
 }
 
 /// The members of an object.

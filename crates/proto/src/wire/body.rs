@@ -59,6 +59,9 @@ pub(crate) trait Unwritten: Send + Sync {
     /// What a caller reads from it, if it is a reply.
     fn reply(&self) -> Option<Reply>;
 
+    /// The id of a request as it was drawn.
+    fn message_id(&self) -> Option<UniqueId>;
+
     /// The same reply with another id; none if it is none.
     fn renewed(&self, unique_id: UniqueId) -> Option<Body>;
 }
@@ -66,6 +69,14 @@ pub(crate) trait Unwritten: Send + Sync {
 impl Body {
     pub(crate) fn open(message: Arc<dyn Unwritten>) -> Self {
         Self(Repr::Open(message))
+    }
+
+    /// `_unique_id` of an open request.
+    pub(crate) fn message_id(&self) -> Option<UniqueId> {
+        match &self.0 {
+            Repr::Written(_) => None,
+            Repr::Open(message) => message.message_id(),
+        }
     }
 
     /// An open reply with another id.

@@ -62,6 +62,25 @@ pub(crate) fn with_scratch<E>(
     result.map(|()| scratch)
 }
 
+/// The same where text is written: small text takes one allocation.
+pub(crate) fn text_with_scratch<E>(
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Text, E> {
+    const INVARIANT: &str = "JSON is written in ASCII, and all else was text";
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let result = write(&mut scratch);
+    if result.is_ok() && scratch.len() > KEPT {
+        let text = String::from_utf8(scratch).expect(INVARIANT);
+        return Ok(Text::owned(text));
+    }
+    let text = result.map(|()| Text::packed(std::str::from_utf8(&scratch).expect(INVARIANT)));
+    if scratch.capacity() <= 2 * KEPT {
+        SCRATCH.set(scratch);
+    }
+    text
+}
+
 /// Writes the envelope up to the message, which is to be written nested.
 pub(crate) fn open_envelope(out: &mut Vec<u8>) {
     out.extend_from_slice(HEAD);
@@ -242,7 +261,7 @@ pub(crate) fn open(body: &[u8]) -> Result<Opened, DecodeError> {
         DecodeError::MessageNotObject,
     )?;
     Ok(Opened {
-        text: Text::owned(message),
+        text: message,
         in_envelope: true,
     })
 }
@@ -269,7 +288,7 @@ struct Outer<'a> {
 }
 
 enum Inner {
-    Text(String),
+    Text(Text),
     Other,
 }
 

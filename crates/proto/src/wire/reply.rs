@@ -9,10 +9,11 @@ use crate::json::kind::Kind;
 use crate::json::raw::RawJson;
 use crate::json::scan::is_value;
 use crate::json::ser::{write_value, write_value_noting};
-use crate::json::text::Text;
 use crate::json::write::{push_content, push_raw, push_string};
 use crate::wire::body::Body;
-use crate::wire::envelope::{close_envelope, open as open_body, open_envelope, with_scratch};
+use crate::wire::envelope::{
+    close_envelope, open as open_body, open_envelope, text_with_scratch, with_scratch,
+};
 use crate::wire::failure::{Failure, FailureError};
 use crate::wire::ids::{MsgId, UniqueId, hex};
 use crate::wire::reply::open::OpenReply;
@@ -97,14 +98,12 @@ impl ReplyBody {
     /// ```
     pub fn open_result<T: Serialize + ?Sized>(result: &T) -> Result<Self, EncodeError> {
         let mut has_raw = false;
-        let text = with_scratch(0, |out| {
+        let text = text_with_scratch(|out| {
             has_raw = write_value_noting(out, result)?;
             Ok(())
         })?;
-        // Invariant: JSON is written in ASCII.
-        let text = String::from_utf8(text).expect("the writer gives pure ASCII");
         let is_readable = !has_raw || is_value(&text);
-        let result = RawJson::checked(Text::owned(text));
+        let result = RawJson::checked(text);
         Ok(Self(if is_readable {
             Form::Open(result)
         } else {

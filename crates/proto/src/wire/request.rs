@@ -302,7 +302,11 @@ impl Part {
 /// assert_eq!(request.take_context().len(), 1);
 /// ```
 #[derive(Clone)]
-pub struct Request {
+// In a box: a server hands it on several times before its method runs.
+pub struct Request(Box<Parts>);
+
+#[derive(Clone)]
+struct Parts {
     /// What the parts are places in.
     text: Text,
     method: Part,
@@ -380,7 +384,7 @@ impl Request {
     /// [`DecodeError`]: to be rejected without requeue.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let opened = open_body(body)?;
-        let mut request = Self {
+        let mut request = Parts {
             text: Text::Static(""),
             method: Part::Missing,
             args: Ok(Args::new()),
@@ -420,7 +424,7 @@ impl Request {
         request.text = opened.into_text();
         request.heartbeat_interval = timeout.as_ref().and_then(heartbeat_interval);
         request.context = Context::received(context, timeout);
-        Ok(request)
+        Ok(Self(Box::new(request)))
     }
 
     /// The method.
@@ -428,11 +432,11 @@ impl Request {
     /// # Errors
     /// [`RequestFault::Method`] if it is missing or no string.
     pub fn method(&self) -> Result<&str, RequestFault> {
-        match &self.method {
+        match &self.0.method {
             Part::Missing => Err(RequestFault::Method(Kind::Null)),
             Part::Other(kind) => Err(RequestFault::Method(*kind)),
             part => part
-                .text(&self.text)
+                .text(&self.0.text)
                 .ok_or(RequestFault::Method(Kind::String)),
         }
     }
@@ -442,7 +446,10 @@ impl Request {
     /// # Errors
     /// [`RequestFault::Args`] if they are no object.
     pub fn args(&self) -> Result<&Args, RequestFault> {
-        self.args.as_ref().map_err(|kind| RequestFault::Args(*kind))
+        self.0
+            .args
+            .as_ref()
+            .map_err(|kind| RequestFault::Args(*kind))
     }
 
     /// The namespace; a null one is none.
@@ -450,9 +457,9 @@ impl Request {
     /// # Errors
     /// [`RequestFault::Namespace`] if it is something else than a string or null.
     pub fn namespace(&self) -> Result<Option<&str>, RequestFault> {
-        match &self.namespace {
+        match &self.0.namespace {
             Part::Other(kind) if *kind != Kind::Null => Err(RequestFault::Namespace(*kind)),
-            part => Ok(part.text(&self.text)),
+            part => Ok(part.text(&self.0.text)),
         }
     }
 
@@ -461,33 +468,47 @@ impl Request {
     /// # Errors
     /// [`RequestFault::Version`] if it is something else than a string or null.
     pub fn version(&self) -> Result<Option<&str>, RequestFault> {
-        match &self.version {
+        match &self.0.version {
             Part::Missing => Ok(Some("1.0")),
             Part::Other(Kind::Null) => Ok(None),
             Part::Other(kind) => Err(RequestFault::Version(*kind)),
-            part => Ok(part.text(&self.text)),
+            part => Ok(part.text(&self.0.text)),
         }
     }
 
     /// `_msg_id`: what the reply must repeat; a cast has none, and neither has a call whose id is empty or no string.
     pub fn msg_id(&self) -> Option<&str> {
-        self.msg_id.filled(&self.text)
+        self.0.msg_id.filled(&self.0.text)
     }
 
     /// `_reply_q`: the queue the reply goes to. Empty ones and those that are no string count as missing.
     pub fn reply_q(&self) -> Option<&str> {
-        self.reply_q.filled(&self.text)
+        self.0.reply_q.filled(&self.0.text)
     }
 
     /// `_unique_id`, which a duplicate repeats. Empty ones and those that are no string count as missing.
     pub fn unique_id(&self) -> Option<&str> {
-        self.unique_id.filled(&self.text)
+        self.0.unique_id.filled(&self.0.text)
+    }
+
+    /// `_unique_id` as a number, if it is an id as this library and the reference draw them.
+    ///
+    /// ```
+    /// use oslo_messaging_proto::{Request, UniqueId};
+    ///
+    /// let request = Request::decode(br#"{"_unique_id": "00000000000040008000000000000001"}"#)?;
+    /// assert_eq!(request.message_id(), Some(UniqueId::from_random(1)));
+    /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
+    /// ```
+    pub fn message_id(&self) -> Option<UniqueId> {
+        let drawn = self.0.source.as_ref().and_then(Body::message_id);
+        drawn.or_else(|| UniqueId::parse(self.unique_id()?))
     }
 
     /// How often the caller wants a heartbeat: half the integer part of `_timeout`, if that is at least one second
     /// (wire spec 11).
     pub fn heartbeat_interval(&self) -> Option<Duration> {
-        self.heartbeat_interval
+        self.0.heartbeat_interval
     }
 
     /// When the caller stops waiting, in milliseconds since 1970 by its clock; only clients of this library tell. What is no
@@ -501,7 +522,7 @@ impl Request {
     /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
     /// ```
     pub fn deadline(&self) -> Option<u64> {
-        self.deadline
+        self.0.deadline
     }
 
     /// Whether the caller would cancel the call if it gave up; only clients of this library can.
@@ -513,12 +534,12 @@ impl Request {
     /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
     /// ```
     pub fn is_cancellable(&self) -> bool {
-        self.is_cancellable
+        self.0.is_cancellable
     }
 
     /// The context.
     pub fn context(&self) -> &Context {
-        &self.context
+        &self.0.context
     }
 
     /// Takes the arguments out, leaving none.
@@ -526,12 +547,12 @@ impl Request {
     /// # Errors
     /// [`RequestFault::Args`] if they are no object.
     pub fn take_args(&mut self) -> Result<Args, RequestFault> {
-        std::mem::replace(&mut self.args, Ok(Args::new())).map_err(RequestFault::Args)
+        std::mem::replace(&mut self.0.args, Ok(Args::new())).map_err(RequestFault::Args)
     }
 
     /// Takes the context out, leaving an empty one.
     pub fn take_context(&mut self) -> Context {
-        std::mem::take(&mut self.context)
+        std::mem::take(&mut self.0.context)
     }
 
     /// The whole message as it arrived, ids and context included: for who reads it in another language.
@@ -543,14 +564,14 @@ impl Request {
     /// assert_eq!(request.message().as_str(), r#"{"method": "ping", "args": {"n": NaN}}"#);
     /// ```
     pub fn message(&self) -> RawJson {
-        if let Some(source) = &self.source {
+        if let Some(source) = &self.0.source {
             // Invariant: it was written just now.
             let opened = open_body(source.bytes()).map(Opened::into_text);
             return RawJson::checked(opened.expect("what we write can be read"));
         }
-        let text = self.text.as_str();
+        let text = self.0.text.as_str();
         let start = text.len() - text.trim_start().len();
-        RawJson::checked(self.text.slice(start..text.trim_end().len()))
+        RawJson::checked(self.0.text.slice(start..text.trim_end().len()))
     }
 
     /// Whether it came as what it is made of ([`open_request`]), on a bus inside of this process. Its reply may do so, too.
@@ -562,12 +583,15 @@ impl Request {
     /// # Ok::<(), oslo_messaging_proto::error::DecodeError>(())
     /// ```
     pub fn is_open(&self) -> bool {
-        self.source.is_some()
+        self.0.source.is_some()
     }
 
     /// Members of the message that mean nothing to a server, in order.
     pub fn extra(&self) -> impl Iterator<Item = (&str, &RawJson)> {
-        self.extra.iter().map(|(key, value)| (key.as_str(), value))
+        self.0
+            .extra
+            .iter()
+            .map(|(key, value)| (key.as_str(), value))
     }
 }
 
@@ -612,7 +636,7 @@ impl fmt::Debug for Request {
             .field("reply_q", &self.reply_q())
             .field("unique_id", &self.unique_id())
             .field("args", &self.args())
-            .field("context", &self.context)
+            .field("context", &self.0.context)
             .finish_non_exhaustive()
     }
 }

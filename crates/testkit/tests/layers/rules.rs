@@ -51,9 +51,10 @@ const WITHOUT_TOKIO: [&str; 3] = [
 const AMQP_TOKIO: [&str; 4] = ["src/task", "src/outlet", "src/handle", "src/lib.rs"];
 
 /// Modules of `core` by rank; each may see lower ranks and its own.
-const RANKS: [(&str, u8); 18] = [
+const RANKS: [(&str, u8); 19] = [
     ("error", 0),
     ("events", 0),
+    ("clock", 0),
     ("ids", 0),
     ("lock", 0),
     ("context", 0),

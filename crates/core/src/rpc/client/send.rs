@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use std::future::{Future, ready};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::Either;
@@ -24,6 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug_span, field};
 
+use crate::clock::clock;
 use crate::driver::{Destination, Outgoing, deadline_after};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids;
@@ -255,7 +255,7 @@ impl RpcClient {
             msg_id: id,
             reply_q: &place.reply_queue,
             monitor,
-            deadline: millis_after(SystemTime::now(), timeout),
+            deadline: millis_after(clock(started), timeout),
             cancellable,
         };
         Ok(Call {
@@ -268,6 +268,7 @@ impl RpcClient {
             mandatory: self.options.at_least_once,
             resend: self.options.resend,
             can_return: self.transport.capabilities().mandatory,
+            lossless: self.transport.capabilities().lossless,
         })
     }
 

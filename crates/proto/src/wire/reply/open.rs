@@ -57,6 +57,10 @@ impl Unwritten for OpenReply {
         })
     }
 
+    fn message_id(&self) -> Option<UniqueId> {
+        None
+    }
+
     fn renewed(&self, unique_id: UniqueId) -> Option<Body> {
         Some(Self::body(self.result.clone(), self.msg_id, unique_id))
     }

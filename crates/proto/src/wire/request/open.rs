@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    CallHead, Part, Request, RequestHead, heartbeat_interval, push_timeout, write_request,
+    CallHead, Part, Parts, Request, RequestHead, heartbeat_interval, push_timeout, write_request,
 };
 use crate::error::EncodeError;
 use crate::json::raw::RawJson;
@@ -18,7 +18,7 @@ use crate::json::write::push_raw;
 use crate::wire::args::Args;
 use crate::wire::body::{Body, Unwritten};
 use crate::wire::context::Context;
-use crate::wire::envelope::with_scratch;
+use crate::wire::envelope::text_with_scratch;
 use crate::wire::ids::{MsgId, UniqueId, hex};
 use crate::wire::reply::Reply;
 
@@ -48,7 +48,7 @@ pub fn open_request<A: Serialize + ?Sized>(
     context: &Context,
 ) -> Result<Body, EncodeError> {
     let mut places = Places::default();
-    let text = with_scratch(0, |out| {
+    let text = text_with_scratch(|out| {
         places.has_raw = write_args(out, args)?;
         places.args = out.len();
         let call = head.call.as_ref();
@@ -71,14 +71,14 @@ pub fn open_request<A: Serialize + ?Sized>(
         out.extend_from_slice(head.version.unwrap_or_default().as_bytes());
         Ok(())
     })?;
-    // Invariant: JSON is written in ASCII, and all else was text.
-    let text = String::from_utf8(text).expect("text was put together from text");
     let open = OpenRequest {
-        parts: places.cut(Text::owned(text), head, context),
+        parts: places.cut(text, head, context),
+        msg_id: head.call.as_ref().map(|call| call.msg_id),
+        unique_id: head.unique_id,
         monitor: head.call.as_ref().and_then(|call| call.monitor),
         written: OnceLock::new(),
     };
-    if places.has_raw && !open.parts.args().is_ok_and(Args::is_readable)
+    if places.has_raw && !open.parts.args.as_ref().is_ok_and(Args::is_readable)
         || !is_readable(&open.parts.context)
     {
         return Ok(Body::from(open.write()));
@@ -143,13 +143,13 @@ struct Places {
 }
 
 impl Places {
-    fn cut(&self, text: Text, head: &RequestHead<'_>, context: &Context) -> Request {
+    fn cut(&self, text: Text, head: &RequestHead<'_>, context: &Context) -> Parts {
         let call = head.call.as_ref();
         let timeout = (self.timeout > self.args)
             .then(|| RawJson::checked(text.slice(self.args..self.timeout)));
         let of_call = |part: Part| call.map_or(Part::Missing, |_| part);
         let args = RawJson::checked(text.slice(0..self.args));
-        Request {
+        Parts {
             method: Part::Plain(self.reply_q..self.method),
             args: Args::from_raw(args).map_err(|other| other.kind()),
             namespace: match head.namespace {
@@ -177,7 +177,9 @@ impl Places {
 /// A request that is not written yet.
 struct OpenRequest {
     /// All of it, but with the whole context.
-    parts: Request,
+    parts: Parts,
+    msg_id: Option<MsgId>,
+    unique_id: UniqueId,
     monitor: Option<Duration>,
     written: OnceLock<Bytes>,
 }
@@ -185,8 +187,7 @@ struct OpenRequest {
 impl OpenRequest {
     fn write(&self) -> Bytes {
         let parts = &self.parts;
-        let id = |text: Option<&str>| text.and_then(MsgId::parse);
-        let call = id(parts.msg_id()).map(|msg_id| CallHead {
+        let call = self.msg_id.map(|msg_id| CallHead {
             msg_id,
             reply_q: parts.reply_q.text(&parts.text).unwrap_or_default(),
             monitor: self.monitor,
@@ -198,11 +199,7 @@ impl OpenRequest {
             namespace: parts.namespace.text(&parts.text),
             version: parts.version.text(&parts.text),
             call,
-            // Invariant: it was written as one.
-            unique_id: parts
-                .unique_id()
-                .and_then(UniqueId::parse)
-                .expect("an open request has an id"),
+            unique_id: self.unique_id,
         };
         let args = &parts.text[..self.args_end()];
         let written = write_request(&head, &parts.context, |out| {
@@ -234,14 +231,18 @@ impl Unwritten for OpenRequest {
     }
 
     fn request(self: Arc<Self>) -> Option<Request> {
-        let mut request = self.parts.clone();
+        let mut request = Box::new(self.parts.clone());
         request.context.drop_reserved();
         request.source = Some(Body::open(self));
-        Some(request)
+        Some(Request(request))
     }
 
     fn reply(&self) -> Option<Reply> {
         None
+    }
+
+    fn message_id(&self) -> Option<UniqueId> {
+        Some(self.unique_id)
     }
 
     fn renewed(&self, _: UniqueId) -> Option<Body> {
