@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     /// Others than the task may use the outlet.
     direct: bool,
     pub(crate) status: watch::Sender<Status>,
+    /// This side closes the connection: what was under way has ended, and the task will.
+    pub(crate) closing: AtomicBool,
     pub(crate) blocked: watch::Sender<Option<Arc<str>>>,
     pub(crate) writable: Notify,
 }
@@ -58,6 +61,7 @@ impl Shared {
             direct: matches!(writer, Writer::Tcp(_)),
             outlet: Mutex::new(Some(Outlet::new(writer))),
             status: watch::Sender::new(Status::Opening),
+            closing: AtomicBool::new(false),
             blocked: watch::Sender::new(None),
             writable: Notify::new(),
         }
@@ -254,10 +258,11 @@ impl<R: AsyncRead + Unpin> Task<R> {
         // One that asked for several things is one to run.
         self.wakers.dedup_by(|one, other| one.will_wake(other));
         busy += self.wakers.len();
-        self.wakers.drain(..).for_each(Waker::wake);
+        // Before anybody wakes whose wait ended with the connection.
         if let Some(error) = reason {
             self.shared.status.send_replace(Status::Closed(error));
         }
+        self.wakers.drain(..).for_each(Waker::wake);
         self.shrink_event_list();
         busy
     }
@@ -404,10 +409,10 @@ impl<R> Drop for Task<R> {
                 consumer.closed(&error);
             }
         }
-        wakers.into_iter().for_each(Waker::wake);
         if let Some(error) = reason {
             self.shared.status.send_replace(Status::Closed(error));
         }
+        wakers.into_iter().for_each(Waker::wake);
         self.shared.writable.notify_waiters();
     }
 }

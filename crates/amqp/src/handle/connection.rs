@@ -1,6 +1,7 @@
 //! The handle of a connection: opening, watching, closing.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -205,9 +206,10 @@ impl Connection {
         }
     }
 
-    /// Whether the connection is open.
+    /// Whether the connection is open; not any more from the moment [`close`](Self::close) is asked for.
     pub fn is_open(&self) -> bool {
-        matches!(*self.0.shared.status.borrow(), Status::Open)
+        let shared = &self.0.shared;
+        !shared.closing.load(Ordering::Acquire) && matches!(*shared.status.borrow(), Status::Open)
     }
 
     /// Watches whether the broker takes publishes: `Some` with its reason while it does not (`connection.blocked`: short of memory or disk).
@@ -255,6 +257,8 @@ impl Connection {
     /// [`ErrorKind::Timeout`] when the broker did not answer in time (the socket is closed all the same), or why the connection had ended
     /// before.
     pub async fn close(&self, patience: Duration) -> Result<()> {
+        // Whoever's wait ends with it finds it closed.
+        self.0.shared.closing.store(true, Ordering::Release);
         self.0
             .shared
             .with(|engine| engine.close(Instant::now(), patience));

@@ -293,6 +293,23 @@ async fn what_waits_ends_when_the_peer_vanishes() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_confirmation_that_a_close_ends_finds_the_connection_closed() {
+    let (connection, channel, mut broker) = confirming().await;
+    let confirm = channel
+        .publish(&publish(&EncodedProperties::default()), b"x")
+        .unwrap();
+    broker.oblige_until(is_publish).await;
+    let waiting = async {
+        let error = confirm.await.unwrap_err();
+        (error.kind(), connection.is_open())
+    };
+    // The broker says nothing any more.
+    let (waited, closed) = tokio::join!(waiting, connection.close(Duration::from_millis(30)));
+    assert_eq!(waited, (ErrorKind::Closed, false));
+    assert_eq!(closed.unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test]
 async fn a_channel_closed_by_the_broker_leaves_the_others_alone() {
     let (connection, channel, mut broker) = confirming().await;
     let other = with_broker(&mut broker, connection.open_channel())

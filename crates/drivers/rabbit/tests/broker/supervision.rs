@@ -423,6 +423,42 @@ async fn a_sender_that_wants_to_know_is_told_when_a_confirmation_is_lost() {
 }
 
 #[tokio::test]
+async fn a_sender_that_wants_to_know_is_told_when_the_driver_leaves_a_silent_broker() {
+    let Some(vhost) = vhost_or_skip("a_sender_that_wants_to_know_is_told_when_the_driver").await
+    else {
+        return;
+    };
+    let proxy = Proxy::start(vhost.broker().port()).await.unwrap();
+    let server = driver(&durable(&vhost.url()));
+    let (_listener, inbox) = serve(&server, "topic-a", "server-1").await;
+    let driver = std::sync::Arc::new(driver(&durable(&vhost.url_through(proxy.port()))));
+    send(&driver, mandatory(to_topic("topic-a"), "first"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "first");
+    // The message arrives; nothing comes back, and nobody closes the connection but the driver.
+    proxy.pause_direction(Direction::ToClient);
+    let told = tokio::spawn({
+        let driver = std::sync::Arc::clone(&driver);
+        async move {
+            let mut message = message(to_topic("topic-a"), "told");
+            message.tell_unconfirmed = true;
+            driver.send(message).await
+        }
+    });
+    assert_eq!(inbox.body().await, "told");
+    let error = within(told).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+    proxy.resume();
+    send(&driver, mandatory(to_topic("topic-a"), "next"))
+        .await
+        .unwrap();
+    assert_eq!(inbox.body().await, "next", "published once");
+    within(driver.close()).await;
+    within(server.close()).await;
+}
+
+#[tokio::test]
 async fn a_fanout_waits_for_servers_that_lost_its_exchange_with_the_broker() {
     let Some(vhost) = vhost_or_skip("a_fanout_waits_for_servers_that_lost_its_exchange").await
     else {
