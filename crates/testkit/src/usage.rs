@@ -12,6 +12,7 @@
 
 use std::fs;
 use std::io;
+use std::time::{Duration, Instant};
 
 /// CPU time, in nanoseconds, of the threads of a process that still run; a broker's live as long as it does.
 ///
@@ -22,6 +23,62 @@ pub fn cpu_ns(process: u32) -> io::Result<u64> {
     of_threads(process, "schedstat", |text| {
         text.split_whitespace().next()?.parse().ok()
     })
+}
+
+/// How long, in nanoseconds, threads of a process that still run were ready to run and had no processor; 0 where the system
+/// does not count it.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn waited_ns(process: u32) -> io::Result<u64> {
+    of_threads(process, "schedstat", |text| {
+        text.split_whitespace().nth(1)?.parse().ok()
+    })
+}
+
+/// Measures a step of a test that others take part in, and leaves out what a busy machine adds to it.
+///
+/// ```
+/// use std::time::Duration;
+/// use oslo_messaging_testkit::usage::Stopwatch;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let watch = Stopwatch::start()?;
+/// assert!(watch.elapsed_without_waits()? < Duration::from_secs(2));
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Stopwatch {
+    started: Instant,
+    waited: u64,
+}
+
+impl Stopwatch {
+    /// Begins now.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell about this process.
+    pub fn start() -> io::Result<Self> {
+        Ok(Self {
+            started: Instant::now(),
+            waited: waited_ns(std::process::id())?,
+        })
+    }
+
+    /// How long it has been, without twice the time in which threads of this process waited for a processor: once for
+    /// ourselves, and once for a broker, which waits as long.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell about this process.
+    pub fn elapsed_without_waits(&self) -> io::Result<Duration> {
+        let elapsed = self.started.elapsed();
+        // A thread may have ended, and its time with it.
+        let waited = waited_ns(std::process::id())?.saturating_sub(self.waited);
+        Ok(elapsed.saturating_sub(2 * Duration::from_nanos(waited)))
+    }
 }
 
 /// How often threads of a process that still run woke up: the context switches that they asked for themselves.
