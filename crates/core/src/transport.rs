@@ -5,7 +5,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -122,8 +122,8 @@ struct Inner {
     metrics: Option<Arc<Metrics>>,
     /// The reply listener: started by one call while the others wait. Replaced after it died.
     replies: Mutex<Arc<OnceCell<Arc<Replies>>>>,
-    /// The first that was started, for calls not to lock anything.
-    first_replies: OnceLock<Arc<Replies>>,
+    /// The first that was started, for calls not to lock anything. Not kept once it died: the driver would go on listening for it.
+    first_replies: OnceLock<Weak<Replies>>,
     closed: AtomicBool,
 }
 
@@ -297,16 +297,15 @@ impl Transport {
         }
         self.inner
             .first_replies
-            .get_or_init(|| Arc::clone(&replies));
+            .get_or_init(|| Arc::downgrade(&replies));
         Ok(replies)
     }
 
     /// The reply listener, if it is started and lives.
     pub(crate) fn replies_at_hand(&self) -> Option<Arc<Replies>> {
-        if let Some(first) = self.inner.first_replies.get()
-            && !first.is_dead()
-        {
-            return Some(Arc::clone(first));
+        let first = self.inner.first_replies.get().and_then(Weak::upgrade);
+        if let Some(first) = first.filter(|first| !first.is_dead()) {
+            return Some(first);
         }
         let cell = lock(&self.inner.replies);
         let replies = cell.get().filter(|replies| !replies.is_dead());

@@ -199,6 +199,11 @@ async fn calls_fail_when_the_driver_gives_the_reply_queue_up_and_the_next_call_s
     driver.deliver(result(&sent, 5));
     assert_eq!(second.await.unwrap().unwrap(), 5);
     assert_eq!(driver.listens(), 2);
+    assert_eq!(
+        driver.ended_listeners(),
+        1,
+        "nobody keeps the one that died"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -98,6 +98,7 @@ struct Script {
     listens: usize,
     paused: usize,
     closed: usize,
+    ended: usize,
     settled: Vec<(u64, Settlement)>,
 }
 
@@ -191,6 +192,11 @@ impl Scripted {
 
     pub fn listens(&self) -> usize {
         self.script.lock().unwrap().listens
+    }
+
+    /// How many listeners are not there any more, closed or not.
+    pub fn ended_listeners(&self) -> usize {
+        self.script.lock().unwrap().ended
     }
 
     pub fn closed_listeners(&self) -> usize {
@@ -396,6 +402,12 @@ impl Listener for Ears {
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         self.script.lock().unwrap().closed += 1;
         Box::pin(async {})
+    }
+}
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        self.script.lock().unwrap().ended += 1;
     }
 }
 
