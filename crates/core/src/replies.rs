@@ -40,6 +40,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Replies {
     /// The last question that somebody asked could not be sent.
     pub(crate) unasked: AtomicBool,
+    /// How many questions are on their way out.
+    asking: watch::Sender<usize>,
     shared: Arc<Shared>,
     listener: Mutex<Option<Box<dyn Listener>>>,
     /// The reaper, and the one who tells servers what was given up.
@@ -109,6 +111,15 @@ impl Doubt<'_> {
     }
 }
 
+/// A question on its way out.
+pub(crate) struct Asking<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         let mut state = self.replies.shared.lock();
@@ -141,6 +152,7 @@ impl Replies {
         let messenger = tokio::spawn(deliver(driver, given_up));
         Ok(Arc::new(Self {
             unasked: AtomicBool::new(false),
+            asking: watch::Sender::new(0),
             shared,
             listener: Mutex::new(Some(listener)),
             tasks: Mutex::new(vec![reaper, messenger]),
@@ -157,6 +169,19 @@ impl Replies {
         let mut interrupted = self.shared.interrupted.subscribe();
         // The sender lives as long as we do.
         let _ = interrupted.wait_for(|interrupted| !interrupted).await;
+    }
+
+    /// A question is on its way out, until the guard goes.
+    pub(crate) fn begin_asking(&self) -> Asking<'_> {
+        self.asking.send_modify(|count| *count += 1);
+        Asking(&self.asking)
+    }
+
+    /// Resolves when no question is on its way out.
+    pub(crate) async fn asked(&self) {
+        let mut asking = self.asking.subscribe();
+        // The sender lives as long as we do.
+        let _ = asking.wait_for(|count| *count == 0).await;
     }
 
     /// Whether the bus was found to have lost queues after `since`.

@@ -193,6 +193,40 @@ async fn what_a_caller_sent_to_itself_is_not_waited_for_when_its_queue_is_lost_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_is_not_sent_again_before_the_question_that_another_call_asks_for_all_is_out() {
+    let driver = Scripted::new();
+    driver.confirm_all();
+    let client = client(&driver);
+    let calls = [call(&client), call(&client)];
+    let sent = [driver.next_sent().await, driver.next_sent().await];
+    sleep(Duration::from_secs(1)).await;
+    driver.event(ListenerEvent::Interrupted);
+    driver.event(ListenerEvent::Restored { recreated: true });
+    // It waits for the connection that publishes.
+    driver.answer(|sent| (!sent.to.starts_with("fanout")).then_some(Ok(())));
+    let question = driver.next_sent().await;
+    assert_eq!(question.to, "fanout topic-a");
+    let args = question.message().get("args").unwrap().to_string();
+    let asks_for = |request: &crate::scripted::Sent| args.contains(&request.text("_msg_id"));
+    assert!(sent.iter().all(asks_for), "{args}");
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(driver.sent_count(), 0, "nobody was asked yet");
+    driver.confirm_all();
+    question.confirm();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(8) {
+        for request in &sent {
+            driver.deliver(heartbeat(request));
+        }
+        assert_eq!(driver.next_sent().await.to, "fanout topic-a");
+    }
+    for (call, request) in calls.into_iter().zip(&sent) {
+        driver.deliver(result(request, 5));
+        assert_eq!(call.await.unwrap().unwrap(), 5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_answers_while_the_request_finds_no_queue_has_it() {
     let driver = Scripted::new();
     driver.confirm_all();

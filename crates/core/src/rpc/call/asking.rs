@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use oslo_messaging_proto::wire::reply::ReplyBody;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::debug;
 
 use super::{Call, ended, jittered};
@@ -144,7 +144,8 @@ impl Call<'_> {
     }
 
     async fn ask_and_wait(&self, whom: Option<Whom>, wait: Duration) {
-        let until = Instant::now() + wait;
+        let started = Instant::now();
+        let until = started + wait;
         let pause = jittered(2 * NOTICE).min(wait / 4);
         let asked = || Asked {
             request: self.unique_id.to_string(),
@@ -152,13 +153,16 @@ impl Call<'_> {
         };
         let doubt = whom.map(|whom| self.place.replies.doubt(whom, asked()));
         sleep(pause).await;
-        // The first to wake asks for all.
-        if let Some(doubt) = doubt
-            && let Some(requests) = doubt.questions()
-        {
-            self.ask(doubt.whom(), requests, until).await;
+        // The question may have to wait for the connection, as the request would.
+        let until = until.max(Instant::now() + self.left() / 4);
+        if let Some(doubt) = doubt {
+            // The first to wake asks for all, and all wait until it did.
+            match doubt.questions() {
+                Some(requests) => self.ask(doubt.whom(), requests, until).await,
+                None => drop(timeout_at(until, self.place.replies.asked()).await),
+            }
         }
-        // The question may have waited for the connection.
+        let until = started + wait;
         let answer = Instant::now() + ANSWER.min(self.left() / 8);
         sleep_until(until.max(answer)).await;
     }
@@ -179,7 +183,9 @@ impl Call<'_> {
             // Its queue may outlive everybody who asks.
             message.expires = Some(self.left());
         }
+        let asking = self.place.replies.begin_asking();
         let sent = self.driver.send(message).await;
+        drop(asking);
         self.place
             .replies
             .unasked
