@@ -183,13 +183,13 @@ impl Call<'_> {
             // Its queue may outlive everybody who asks.
             message.expires = Some(self.left());
         }
-        let asking = self.place.replies.begin_asking();
+        let replies = &self.place.replies;
+        let asking = replies.begin_asking();
+        // Should this call end meanwhile, its question goes with it, and those of the others in it.
+        replies.unasked.store(true, Ordering::Relaxed);
         let sent = self.driver.send(message).await;
+        replies.unasked.store(sent.is_err(), Ordering::Relaxed);
         drop(asking);
-        self.place
-            .replies
-            .unasked
-            .store(sent.is_err(), Ordering::Relaxed);
         if let Err(error) = sent {
             debug!(%error, "nobody was asked for replies that may be lost");
         }
