@@ -55,7 +55,7 @@ const MOST_SERVED: u64 = 12;
 const MOST_BYTES: usize = 416;
 
 /// Bytes of a server's memory that a request holds while its handler runs, beyond what came from the driver.
-const MOST_HELD: i64 = 2_200;
+const MOST_HELD: i64 = 2_100;
 
 /// Begins, and waits until it may end.
 #[derive(Clone, Default)]
