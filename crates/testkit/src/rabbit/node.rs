@@ -29,6 +29,8 @@ pub const CONFIG_VARIABLE: &str = "OSLO_TEST_RABBIT_CONFIG";
 
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How often it is looked whether a node has stopped, a millisecond apart.
+const PAUSE_LOOKS: u32 = 20_000;
 const EPMD_LIMIT: Duration = Duration::from_secs(30);
 const COOKIE: &str = ".erlang.cookie";
 
@@ -94,6 +96,22 @@ impl Deref for Node {
     fn deref(&self) -> &Broker {
         &self.broker
     }
+}
+
+/// Whether all threads of a process stand still by a signal.
+fn is_stopped(process: u32) -> io::Result<bool> {
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread may end while it is looked at.
+        let Ok(text) = std::fs::read_to_string(thread?.path().join("stat")) else {
+            continue;
+        };
+        // The name in brackets may hold anything.
+        let state = text.rsplit_once(") ").map(|(_, rest)| rest);
+        if !state.is_some_and(|state| state.starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl Node {
@@ -263,7 +281,19 @@ impl Node {
     ///
     /// When the node does not run.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        // The thread that gets the signal stops the others, and on a busy machine they run until it does.
+        let process = self.server.as_ref().map_or(0, Child::id);
+        for _ in 0..PAUSE_LOOKS {
+            if is_stopped(process)? {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the broker runs on",
+        ))
     }
 
     /// Lets a paused node go on (SIGCONT).
