@@ -245,6 +245,44 @@ impl Broker {
             .unwrap_or(false)
     }
 
+    /// Stops RabbitMQ within its node and starts it again: its connections and what is transient are gone then, and all that
+    /// stands in a queue without being persistent. For private nodes only.
+    ///
+    /// # Errors
+    ///
+    /// When the node cannot be reached, or RabbitMQ does not stop or start within 90 seconds.
+    pub async fn restart_app(&self) -> io::Result<()> {
+        self.stop_app().await?;
+        self.start_app().await
+    }
+
+    /// The first half of [`Broker::restart_app`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn stop_app(&self) -> io::Result<()> {
+        // Neither of the two does anything while the node is about the other, and both say `ok` to that.
+        wait_until("the end of RabbitMQ in its node", ADMIN_LIMIT, async || {
+            self.run("ok = rabbit:stop()").await?;
+            self.eval::<bool>("not rabbit:is_running()").await
+        })
+        .await
+    }
+
+    /// The second half of [`Broker::restart_app`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn start_app(&self) -> io::Result<()> {
+        wait_until("RabbitMQ in its node", ADMIN_LIMIT, async || {
+            self.run("ok = rabbit:start()").await?;
+            self.eval("rabbit:is_running()").await
+        })
+        .await
+    }
+
     /// Raises or clears the memory alarm, which blocks every connection that publishes. Meant for private nodes only.
     ///
     /// # Errors

@@ -67,9 +67,7 @@ async fn restart_between_reply_and_caller(node: &Node, query: &str, to_one: bool
         .wait_for_queue(&queue, |queue| queue.messages == 2)
         .await;
     standing.expect("two replies are with the broker");
-    node.run("ok = rabbit:stop(), ok = rabbit:start()")
-        .await
-        .expect("the broker restarts");
+    node.restart_app().await.expect("the broker restarts");
     proxy.resume();
     let began = Instant::now();
     // One method runs on over the restart.
@@ -191,9 +189,7 @@ async fn late_replies(node: &Node, name: &str, delay: Delay) {
     let all_run = || runs.load(Ordering::SeqCst) as usize == running;
     eventually("as many run as can", all_run).await;
     proxy.bandwidth(delay.bandwidth);
-    node.run("ok = rabbit:stop(), ok = rabbit:start()")
-        .await
-        .expect("the broker restarts");
+    node.restart_app().await.expect("the broker restarts");
     let began = Instant::now();
     let over = tokio::spawn({
         let gate = Arc::clone(&gate);

@@ -50,12 +50,9 @@ async fn fall(node: &mut Node, how: Fall) -> Instant {
     let port = node.port();
     match how {
         Fall::Application => {
-            node.run("ok = rabbit:stop()")
-                .await
-                .expect("the broker stops");
+            node.stop_app().await.expect("the broker stops");
             let broker = node.broker();
-            let (accepted, started) =
-                tokio::join!(broker_accepts(port), broker.run("ok = rabbit:start()"));
+            let (accepted, started) = tokio::join!(broker_accepts(port), broker.start_app());
             started.expect("the broker starts");
             return accepted;
         }
