@@ -74,6 +74,14 @@ async fn a_private_node_keeps_ports_and_data_over_stop_and_kill() {
     assert!(kept.durable && !kept.exclusive && !kept.auto_delete);
     assert_eq!(kept.arguments.get("x-expires"), Some(&1_800_000.into()));
 
+    for _ in 0..3 {
+        let (mut before, _) = greet(port).await.unwrap();
+        node.restart_app().await.unwrap();
+        let ended = timeout(LIMIT, before.read_to_end(&mut Vec::new())).await;
+        let _ = ended.expect("connections end with the application");
+        timeout(LIMIT, greet(port)).await.unwrap().unwrap();
+    }
+
     node.memory_alarm(true).await.unwrap();
     assert!(
         node.eval::<bool>("rabbit_alarm:get_alarms() =/= []")
